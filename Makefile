@@ -1,0 +1,35 @@
+# Bilayer: everything a newcomer or a CI machine needs to type.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := mpi,selector,dev
+RUN ?= runs/laptop
+
+.PHONY: campaign test check bench clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Bilayer needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --only-binary mpi4py,numba,h5py -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+campaign: $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mpiexec -n 2 $(BIN)/python -m continuum run laptop --out $(RUN)
+	$(BIN)/python -m continuum render $(RUN)
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS),bench]'
+	$(BIN)/python benchmarks/continuum.py
+	$(BIN)/python benchmarks/selector.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

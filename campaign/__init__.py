@@ -1,0 +1,1 @@
+"""The campaign: composes continuum, ml and selector into the multiscale loop."""

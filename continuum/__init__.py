@@ -1,0 +1,1 @@
+"""A DDFT cell membrane on MPI ranks."""

@@ -1,0 +1,1 @@
+"""The learned similarity metric and its peers."""

@@ -1,0 +1,1 @@
+"""Farthest-point selection of candidates, exact and streaming (DynIm)."""
