@@ -36,9 +36,9 @@ class ConfigurationError(ValueError):
     """An unusable configuration; the message names file, key, value and what is allowed."""
 
 
-def refused(path: str, value: object, requirement: str) -> ConfigurationError:
-    """The error for one key: what was required and what was given."""
-    return ConfigurationError(f"{path} {requirement}, got {shown(value)}")
+def refused(path: str, value: object, requirement: str, hint: str = "") -> ConfigurationError:
+    """The error for one key: what was required, what was given, and perhaps what was meant."""
+    return ConfigurationError(f"{path} {requirement}, got {shown(value)}{hint}")
 
 
 def nearest(word: str, allowed: Sequence[str]) -> str:

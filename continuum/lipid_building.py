@@ -120,8 +120,8 @@ def _across_leaflets(section: AcrossLeafletsSection, lipids: Lipids) -> Array:
                 raise refused(
                     f"{pairs_path}.{first}-{second}",
                     group,
-                    f"must name groups, which are {', '.join(section.groups)}"
-                    f"{nearest(group, list(section.groups))}",
+                    f"must name groups, which are {', '.join(section.groups)}",
+                    nearest(group, list(section.groups)),
                 )
         for one, other in ((first, second), (second, first)):
             for inner in section.groups[one]:
@@ -177,7 +177,8 @@ def require_lipid(path: str, name: str, lipids: Lipids, sides: Sequence[int]) ->
         raise refused(
             path,
             name,
-            f"must name {where} lipids, which are {', '.join(distinct)}{nearest(name, distinct)}",
+            f"must name {where} lipids, which are {', '.join(distinct)}",
+            nearest(name, distinct),
         )
 
 

@@ -35,7 +35,7 @@ def build_model(configuration: Configuration) -> Model:
         duration_us=configuration.duration_us,
     )
     _check_times(model)
-    _check_resolution(model)
+    _check_resolution(configuration)
     _check_size(model)
     check_stable(lipids, model.correlation, model.membrane.spacing_nm)
     return model
@@ -73,20 +73,25 @@ def _require_whole_multiple(path: str, value: float, unit_path: str, unit: float
         raise refused(path, value, f"must be a whole multiple of {unit_path} = {unit}")
 
 
-def _check_resolution(model: Model) -> None:
+def _check_resolution(configuration: Configuration) -> None:
     """The grid must resolve every Gaussian it convolves with (membrane-physics 7.3.4)."""
-    spacing_nm = model.membrane.spacing_nm
-    ranges = [("correlation", range_nm) for range_nm in model.correlation.ranges_nm]
-    if model.numerics.noise_amplitude > 0:
-        ranges.append(("numerics.noise", model.numerics.noise_range_nm))
-    for path, range_nm in ranges:
-        if not range_nm >= LEAST_CELLS_PER_RANGE * spacing_nm:
+    correlation, noise = configuration.correlation, configuration.numerics.noise
+    sections = [
+        ("correlation.repulsion", correlation.repulsion),
+        ("correlation.same_leaflet", correlation.same_leaflet),
+        ("correlation.across_leaflets", correlation.across_leaflets),
+        *((f"correlation.matrices.{i}", part) for i, part in enumerate(correlation.matrices)),
+        ("numerics.noise", noise if noise.amplitude > 0 else None),
+    ]
+    membrane = configuration.membrane
+    least_nm = LEAST_CELLS_PER_RANGE * membrane.side_nm / membrane.cells
+    for path, section in sections:
+        if section is not None and not section.range_nm >= least_nm:
             requirement = (
-                f"must be >= {LEAST_CELLS_PER_RANGE} grid spacings = "
-                f"{LEAST_CELLS_PER_RANGE * spacing_nm:.4g} nm (membrane.side_nm / membrane.cells "
-                f"= {spacing_nm:.4g} nm)"
+                f"must be >= {least_nm:.4g} nm, {LEAST_CELLS_PER_RANGE} grid spacings "
+                f"(membrane.side_nm / membrane.cells)"
             )
-            raise refused(f"{path}: range_nm", range_nm, requirement)
+            raise refused(f"{path}.range_nm", section.range_nm, requirement)
 
 
 def _check_size(model: Model) -> None:

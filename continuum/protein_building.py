@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from continuum.configuration_errors import nearest, refused
+from continuum.configuration_errors import ConfigurationError, nearest, refused
 from continuum.configuration_schema import PotentialsSection, ProteinsSection
 from continuum.lipid_building import require_lipid
 from continuum.parameter_versions import read_parameter_version
@@ -26,7 +26,14 @@ from continuum.radial_potentials import gaussian_potentials
 
 
 def build_proteins(section: ProteinsSection) -> Proteins:
-    """Proteins of a configuration; ValueError where names do not fit together."""
+    """Proteins of a configuration; ConfigurationError where names do not fit together."""
+    try:
+        return _proteins(section)
+    except ValueError as error:
+        raise ConfigurationError(f"proteins: {error}") from error
+
+
+def _proteins(section: ProteinsSection) -> Proteins:
     return Proteins(
         count=section.count,
         states=tuple(
@@ -131,7 +138,7 @@ def _check_names(section: PotentialsSection, lipids: Lipids, names: list[str]) -
     for name in section.states:
         if name not in names:
             requirement = f"must name protein states, which are {', '.join(names)}"
-            raise refused("potentials.states", name, requirement + nearest(name, names))
+            raise refused("potentials.states", name, requirement, nearest(name, names))
     if missing := [name for name in names if name not in section.states]:
         raise refused(
             "potentials.states", missing[0], "must hold every protein state, it lacks one"
