@@ -1,0 +1,146 @@
+"""One time step of the lipids on one slab: interactions, pressure, noise, then the sweeps.
+
+membrane-physics 1.2. The potential is frozen at the middle of the step (`lipid_interactions`
+extrapolates it, the proteins' positions are those of the middle), except for the pressure, which is
+that of the step's end (`leaflet_pressure`).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continuum.decomposition import Slab
+from continuum.flux_noise import FluxNoise, spline_positions
+from continuum.grid_transfer import REACH, WEIGHTS
+from continuum.halo import World
+from continuum.leaflet_pressure import LeafletPressure
+from continuum.lipid_flux import advance_species, substeps, sweep_halo_rows
+from continuum.lipid_interactions import CouplingPotentials
+from continuum.parameters import LeafletRepulsion, Model
+from continuum.protein_windows import ProteinWindows
+
+Array = NDArray[Any]
+
+_SINGLE = (np.int32, np.float32, 2.0**-27)  # densities up to 16 nm⁻²
+_DOUBLE = (np.int64, np.float64, 2.0**-56)  # densities up to 128 nm⁻²
+
+
+def storage(precision: str) -> tuple[Any, Any, float]:
+    """Integer type of the density, floating type of the potentials, nm⁻² per quantum."""
+    return _SINGLE if precision == "single" else _DOUBLE
+
+
+def halo_rows(model: Model) -> int:
+    """Rows of neighbours' density that one step of a slab depends on."""
+    m = substeps(
+        float(model.lipids.diffusivity.max()),
+        model.numerics.time_step_us,
+        model.membrane.spacing_nm,
+    )
+    return max(sweep_halo_rows(m), REACH)
+
+
+class LipidFields:
+    """The density of all species on one slab, and how it advances."""
+
+    def __init__(self, model: Model, slab: Slab, world: World) -> None:
+        """Start from uniform bulk densities."""
+        numerics, lipids = model.numerics, model.lipids
+        h, dt_us = model.membrane.spacing_nm, numerics.time_step_us
+        integer, real, self.quantum = storage(numerics.precision)
+        self.slab, self._world, self._real = slab, world, real
+        self.halo = halo_rows(model)
+        self.density = np.empty((lipids.count, slab.rows + 2 * self.halo, slab.cells), integer)
+        self.density[:] = np.rint(lipids.bulk_density / self.quantum)[:, None, None]
+        self._substeps = [substeps(float(d), dt_us, h) for d in lipids.diffusivity]
+        self._fourier = [
+            real(d * dt_us / h**2 / m)
+            for d, m in zip(lipids.diffusivity, self._substeps, strict=True)
+        ]
+        self._weight = lipids.area_weight.astype(real)
+        self._spline = np.array(WEIGHTS, real)
+        self.couplings = CouplingPotentials(
+            lipids=lipids,
+            correlation=model.correlation,
+            slab=slab,
+            world=world,
+            spacing_nm=h,
+            sweep_halo=self.halo,
+            dtype=real,
+        )
+        repulsion = model.correlation.repulsion or LeafletRepulsion(
+            range_nm=2 * h, strength=np.zeros(2)
+        )
+        self.pressure = LeafletPressure(
+            lipids=lipids,
+            repulsion=repulsion,
+            slab=slab,
+            world=world,
+            spacing_nm=h,
+            factor=self.couplings.factor,
+            dt_us=dt_us,
+            sweep_halo=self.halo,
+            dtype=real,
+        )
+        self.noise = FluxNoise(
+            slab=slab,
+            sweep_halo=self.halo,
+            spacing_nm=h,
+            diffusivity=lipids.diffusivity,
+            amplitude=numerics.noise_amplitude,
+            range_nm=numerics.noise_range_nm,
+            dt_us=dt_us,
+            seed=model.seed,
+            dtype=real,
+        )
+        self._centres = spline_positions(self.noise.factor, False, real)
+        self._faces = spline_positions(self.noise.factor, True, real)
+        self._kick = (self.noise.kick_amplitudes / np.sqrt(self.quantum)).astype(real)
+        self.started = False
+
+    def advance(self, windows: ProteinWindows, step: int) -> None:
+        """Advance the slab's own rows from step to step + 1 under the proteins of `windows`."""
+        world, halo, pressure = self._world, self.halo, self.pressure
+        world.fill_halo(self.density, halo)
+        self.couplings.refresh(
+            self.density, halo, self._real(self.quantum), pressure.crowding, REACH
+        )
+        if not self.started:
+            pressure.settle()
+            self.started = True
+        pressure.advance(windows)
+        self.noise.draw(step)
+        leaflet = pressure.leaflet
+        for s in range(len(self.density)):
+            potential, row_start, beads_of_row = windows.of_species(s)
+            advance_species(
+                self.density[s],
+                halo,
+                self._real(self.quantum),
+                self.couplings.potential[s],
+                self.couplings.halo,
+                self.couplings.factor,
+                self._spline,
+                pressure.pressure[leaflet[s]],
+                self._weight[s],
+                potential,
+                windows.corners,
+                beads_of_row,
+                row_start,
+                self.slab.first_row,
+                self._fourier[s],
+                self._substeps[s],
+                self._kick[s],
+                self.noise.fields[s],
+                self.noise.halo,
+                self._centres.first,
+                self._centres.weights,
+                self._faces.first,
+                self._faces.weights,
+            )
+
+    def own_density(self) -> Array:
+        """(S, rows, nx) quanta of the slab's own rows, a view."""
+        own: Array = self.density[:, self.halo : self.halo + self.slab.rows]
+        return own
