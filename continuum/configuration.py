@@ -94,7 +94,7 @@ def _read_and_build(config: str | Path, overrides: Sequence[str]) -> tuple[Confi
     try:
         configuration = with_stationary_populations(configuration)
         return configuration, build_model(configuration)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"{source}: {error}") from error
 
 

@@ -3,18 +3,16 @@
 Feedback writes a version; all ranks read the newest one at a snapshot boundary.
 """
 
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from continuum.atomic_file import atomic_hdf5, reading, stored_hdf5
 from continuum.parameters import RadialPotentials
 
-SCHEMA = "bilayer-parameters-1"
 _FILE_NAME = re.compile(r"v(\d{6})\.h5")
 
 
@@ -58,58 +56,39 @@ def write_parameter_version(folder: Path, parameters: ParameterVersion) -> Path:
     if path.exists():
         raise ValueError(f"a parameter version is never rewritten, and {path} exists")
     folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")
-    os.close(handle)
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["schema"] = SCHEMA
-            file.attrs["version"] = parameters.version
-            file.attrs["provenance"] = parameters.provenance
-            file.attrs["dr_nm"] = parameters.potentials.dr_nm
-            file.attrs["cutoff_nm"] = parameters.potentials.cutoff_nm
-            text = h5py.string_dtype()
-            file.create_dataset("states", data=list(parameters.state_names), dtype=text)
-            file.create_dataset("lipids", data=list(parameters.lipid_labels), dtype=text)
-            file.create_dataset(
-                "u_kt", data=parameters.potentials.u, compression=1, shuffle=True, fletcher32=True
-            )
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(folder)
+    with atomic_hdf5(path, "parameters") as file:
+        file.attrs["version"] = parameters.version
+        file.attrs["provenance"] = parameters.provenance
+        file.attrs["dr_nm"] = parameters.potentials.dr_nm
+        file.attrs["cutoff_nm"] = parameters.potentials.cutoff_nm
+        text = h5py.string_dtype()
+        file.create_dataset("states", data=list(parameters.state_names), dtype=text)
+        file.create_dataset("lipids", data=list(parameters.lipid_labels), dtype=text)
+        file.create_dataset(
+            "u_kt", data=parameters.potentials.u, compression=1, shuffle=True, fletcher32=True
+        )
     return path
 
 
 def read_parameter_version(path: Path) -> ParameterVersion:
-    """Read a version; ValueError names the file where it is missing, truncated or foreign."""
-    try:
-        with h5py.File(path, "r") as file:
-            schema = file.attrs.get("schema")
-            if schema != SCHEMA:
-                raise ValueError(f"schema must be {SCHEMA!r}, got {schema!r}")
-            return ParameterVersion(
-                version=int(file.attrs["version"]),
-                potentials=RadialPotentials(
-                    u=file["u_kt"][...].astype(np.float64),
-                    dr_nm=float(file.attrs["dr_nm"]),
-                    cutoff_nm=float(file.attrs["cutoff_nm"]),
-                ),
-                state_names=tuple(file["states"].asstr()[...].tolist()),
-                lipid_labels=tuple(file["lipids"].asstr()[...].tolist()),
-                provenance=str(file.attrs["provenance"]),
-            )
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable parameter version: {error}") from error
+    """Read a version.
 
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    Raises FileNotFoundError, or ValueError that names the file where it is truncated, damaged or
+    of another kind.
+    """
+    with stored_hdf5(path, "parameters") as file, reading(path, "parameters"):
+        table = np.asarray(file["u_kt"][...], dtype=np.float64)
+        dr_nm, cutoff_nm = float(file.attrs["dr_nm"]), float(file.attrs["cutoff_nm"])
+        version, provenance = int(file.attrs["version"]), str(file.attrs["provenance"])
+        states = tuple(file["states"].asstr()[...].tolist())
+        lipids = tuple(file["lipids"].asstr()[...].tolist())
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return ParameterVersion(
+            version=version,
+            potentials=RadialPotentials(u=table, dr_nm=dr_nm, cutoff_nm=cutoff_nm),
+            state_names=states,
+            lipid_labels=lipids,
+            provenance=provenance,
+        )
+    except ValueError as error:
+        raise ValueError(f"{path} holds no usable parameters: {error}") from error

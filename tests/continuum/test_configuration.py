@@ -278,7 +278,7 @@ REFUSALS = [
     (["potentials.states.RASa=null"], r"must hold every protein state, it lacks one, got 'RASa'"),
     (["potentials.lipids.inner.DOPC={amplitude_kt: 1, range_nm: 1}"], r"must name inner lipids"),
     (["potentials.taper_from_nm=12"], r"taper_from_nm must be < potentials\.cutoff_nm = 11"),
-    (["potentials.table=nowhere.h5"], r"nowhere\.h5 is not a readable parameter version"),
+    (["potentials.table=nowhere.h5"], r"no such file.*nowhere\.h5"),
     (["lipids.inner.1POPC={}"], r"a name must be of letters"),
     (["seed"], r"an override must read key\.path=value, got 'seed'"),
     (["seed.low=3"], r"reaches below seed, which is a single value"),
