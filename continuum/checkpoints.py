@@ -1,10 +1,12 @@
 """Checkpoints: named arrays and scalars for a bit-exact continuation, damage-proof.
 
-Every chunk of an array and every block of metadata carries a checksum (Fletcher-32 filter, HDF5
-1.10 format), so a damaged checkpoint is noticed and the one before it is used.
+Chunks of arrays, blocks of metadata and the scalars carry checksums (Fletcher-32 filter, HDF5 1.10
+format, CRC-32), so a damaged checkpoint is noticed and the one before it is used.
 """
 
+import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,7 +52,9 @@ class CheckpointWriter:
         self._missing[name] -= values.size
 
     def write(self, name: str, values: NDArray[Any]) -> None:
-        """A whole array of any shape."""
+        """A whole array of one dimension or more; single numbers belong to the attributes."""
+        if values.ndim == 0:
+            raise ValueError(f"{name} is a single number: it belongs to the attributes")
         chunks = _chunks(values.shape, values.itemsize)
         if chunks is None:
             self._file[name] = values
@@ -86,9 +90,10 @@ def checkpoint_writer(
     with atomic_hdf5(path, "checkpoint") as file:
         file.attrs["configuration_hash"] = configuration_hash
         file.attrs["snapshot_index"] = index
-        state = file.create_group("scalars")
+        file.attrs["scalars_crc32"] = _scalars_crc32(index, configuration_hash, attributes)
+        scalars = file.create_group("scalars")
         for name, value in attributes.items():
-            state.attrs[name] = np.uint64(value) if _is_wide(value) else value
+            scalars.attrs[name] = np.uint64(value) if _is_wide(value) else value
         writer = CheckpointWriter(file.create_group("arrays"))
         yield writer
         writer.check_complete()
@@ -111,8 +116,11 @@ class Checkpoint:
                 for name, value in file["scalars"].attrs.items()
             }
             self.shapes: dict[str, tuple[int, ...]] = {
-                name: tuple(dataset.shape) for name, dataset in file["arrays"].items()
+                name: tuple(file["arrays"][name].shape) for name in file["arrays"]
             }
+            stored_crc32 = int(file.attrs["scalars_crc32"])
+        if stored_crc32 != _scalars_crc32(self.index, self.configuration_hash, self.attributes):
+            raise ValueError(f"{path} is not a whole checkpoint file: its scalars are damaged")
 
     def read(self, name: str) -> NDArray[Any]:
         """A whole array."""
@@ -197,8 +205,13 @@ def discard_partial_files(folder: Path | str) -> None:
             leftover.unlink()
 
 
+def _scalars_crc32(index: int, configuration_hash: str, attributes: Mapping[str, Scalar]) -> int:
+    content = [index, configuration_hash, sorted(attributes.items())]
+    return zlib.crc32(json.dumps(content).encode())
+
+
 def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
-    if len(shape) == 0 or 0 in shape:
+    if 0 in shape:
         return None
     if len(shape) == 1:
         return (min(shape[0], _CHUNK_BYTES // itemsize),)
