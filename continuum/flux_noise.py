@@ -89,14 +89,11 @@ def refine_noise_row(
     padded[0], padded[1] = padded[width], padded[width + 1]
     padded[width + 2], padded[width + 3] = padded[2], padded[3]
     for p in range(factor):
-        start = 2 + first_x[p]
+        shifted = padded[2 + first_x[p] :]
         w0, w1, w2, w3 = weights_x[p, 0], weights_x[p, 1], weights_x[p, 2], weights_x[p, 3]
         for j in range(width):
             phases[p, j] = (
-                w0 * padded[start + j]
-                + w1 * padded[start + j + 1]
-                + w2 * padded[start + j + 2]
-                + w3 * padded[start + j + 3]
+                w0 * shifted[j] + w1 * shifted[j + 1] + w2 * shifted[j + 2] + w3 * shifted[j + 3]
             )
     # Constant strides, one loop a factor, so that the compiler can interleave vectors.
     if factor == 4:
@@ -125,6 +122,42 @@ def kick_flux(donor: Any, receiver: Any, noise: Any, amplitude: Any, largest: An
 
 
 @kernel
+def kick_row(count: Array, noise: Array, amplitude: Any, flux: Array, out: Array) -> None:
+    """out[1:-1] = count after the noise of its x faces, with periodic ghosts.
+
+    noise[i] is of the face between i and i + 1; `flux` is scratch of at least nx + 1.
+    """
+    nx = count.size
+    real, integer = noise.dtype.type, count.dtype.type
+    largest = real(LARGEST_OUTFLOW)
+    inner, after = flux[1:], count[1:]
+    for i in range(nx - 1):
+        inner[i] = kick_flux(real(count[i]), real(after[i]), noise[i], amplitude, largest)
+    last = kick_flux(real(count[nx - 1]), real(count[0]), noise[nx - 1], amplitude, largest)
+    flux[0], flux[nx] = last, last
+    kicked = out[1:]
+    for i in range(nx):
+        kicked[i] = count[i] - integer(inner[i]) + integer(flux[i])
+    out[0], out[nx + 1] = out[nx], out[1]
+
+
+@kernel
+def kick_between_rows(
+    lower: Array,  # (nx,)   quanta before any kick along y
+    upper: Array,
+    noise: Array,  # (nx,)   of the faces between the two rows
+    amplitude: Any,
+    crossing: Array,  # (nx,)   quanta from the lower to the upper row, overwritten
+) -> None:
+    """The noise of the y faces between two rows."""
+    real, integer = noise.dtype.type, lower.dtype.type
+    largest = real(LARGEST_OUTFLOW)
+    for i in range(lower.size):
+        flux = kick_flux(real(lower[i]), real(upper[i]), noise[i], amplitude, largest)
+        crossing[i] = integer(flux)
+
+
+@kernel
 def draw_white_noise(
     field_group: int,
     first_row: int,  # global row of white[:, 0], may be negative
@@ -136,7 +169,7 @@ def draw_white_noise(
     white: Array,  # (4, rows, cells)   overwritten
 ) -> None:
     """Four independent fields of uniform white noise of the given standard deviation."""
-    factor = scale * scale.dtype.type(_TO_UNIT_VARIANCE)
+    factor = scale * white.dtype.type(_TO_UNIT_VARIANCE)
     step_low = np.uint32(step & 0xFFFFFFFF)
     purpose = np.uint32(LIPID_NOISE | (field_group << 8) | ((step >> 32) << 16))
     for r in range(white.shape[1]):

@@ -45,12 +45,15 @@ def gaussian_taps(
 def filter_padded_row(padded: Array, taps: Array, out: Array, count: int) -> None:
     """out[i] = Σ_t taps[|t|] padded[i + m + t]; `padded` has m ghost cells at either end."""
     reach = taps.size - 1
+    middle = padded[reach:]
     for i in range(count):
-        out[i] = taps[0] * padded[i + reach]
+        out[i] = taps[0] * middle[i]
     for t in range(1, reach + 1):
         tap = taps[t]
+        # Slices, not offsets: the compiler must see that no index is negative to vectorise.
+        before, after = padded[reach - t :], padded[reach + t :]
         for i in range(count):
-            out[i] += tap * (padded[i + reach - t] + padded[i + reach + t])
+            out[i] += tap * (before[i] + after[i])
 
 
 @kernel

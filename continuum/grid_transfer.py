@@ -85,6 +85,24 @@ def refine_rows_between(
 
 
 @kernel
+def spread_row(
+    coarse: Array,
+    halo: int,
+    row: int,
+    factor: int,
+    spline: Array,
+    padded: Array,
+    out: Array,
+) -> None:
+    """One fine row of P coarse; a copy where the grids are the same."""
+    if factor == 1:
+        for i in range(out.size):
+            out[i] = coarse[row + halo, i]
+    else:
+        refine_rows_between(coarse, halo, row, spline, padded, out)
+
+
+@kernel
 def coarsen(
     fine: Array,  # (layers, REACH + rows + REACH, nx)   halo exchanged
     weights: Array,

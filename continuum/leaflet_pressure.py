@@ -36,7 +36,7 @@ from continuum.grid_transfer import (
     REACH,
     WEIGHTS,
     coarsen,
-    refine_rows_between,
+    spread_row,
 )
 from continuum.halo import World
 from continuum.parameters import LeafletRepulsion, Lipids
@@ -159,24 +159,6 @@ def relax(
         spread_row(coarse, coarse_halo, r, factor, spline, padded, row)
         for i in range(nx):
             pressure[r + pressure_halo, i] += direct * residual[r + residual_halo, i] + row[i]
-
-
-@kernel
-def spread_row(
-    coarse: Array,
-    halo: int,
-    row: int,
-    factor: int,
-    spline: Array,
-    padded: Array,
-    out: Array,
-) -> None:
-    """One fine row of P coarse; a copy where the grids are the same."""
-    if factor == 1:
-        for i in range(out.size):
-            out[i] = coarse[row + halo, i]
-    else:
-        refine_rows_between(coarse, halo, row, spline, padded, out)
 
 
 @kernel

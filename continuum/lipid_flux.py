@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.compilation import inlined, kernel
+from continuum.compilation import kernel
 from continuum.exponential import exponential
-from continuum.flux_noise import LARGEST_OUTFLOW, kick_flux, refine_noise_row
-from continuum.grid_transfer import refine_rows_between
+from continuum.flux_noise import kick_between_rows, kick_row, refine_noise_row
+from continuum.grid_transfer import spread_row
 
 Array = NDArray[Any]
 
@@ -39,98 +39,202 @@ def sweep_halo_rows(substeps_of_a_sweep: int) -> int:
     return substeps_of_a_sweep + 2
 
 
-@inlined
+@kernel
+def boltzmann_factors(potential: Array, a: Array) -> None:
+    """a[1:-1] = exp(-V/2) of a row, with periodic ghosts."""
+    nx = potential.size
+    minus_half = potential.dtype.type(-0.5)
+    inner = a[1:]
+    for i in range(nx):
+        inner[i] = exponential(minus_half * potential[i])
+    a[0], a[nx + 1] = a[nx], a[1]
+
+
+@kernel
+def prepare(
+    count: Array, a: Array, stride: int, quantum: Any, fourier: Any, b: Array, stay: Array
+) -> None:
+    """b = n / a everywhere; stay = 1 - fourier (a_- + a_+) / a where both neighbours exist.
+
+    Neighbours are `stride` apart, so that one set of loops serves rows and columns.
+    """
+    real = a.dtype.type
+    one, last = real(1), a.size - stride
+    for i in range(stride):
+        b[i] = quantum * real(count[i]) / a[i]
+        b[last + i] = quantum * real(count[last + i]) / a[last + i]
+    number, here, after = count[stride:], a[stride:], a[2 * stride :]
+    inner_b, inner_stay = b[stride:], stay[stride:]
+    for i in range(a.size - 2 * stride):
+        inverse = one / here[i]
+        inner_b[i] = quantum * real(number[i]) * inverse
+        inner_stay[i] = one - fourier * (a[i] + after[i]) * inverse
+
+
+@kernel
+def add_step(
+    b: Array, stay: Array, y: Array, stride: int, fourier: Any, first: int, end: int, z: Array
+) -> None:
+    """z = b + y + (M y) / m on cells first to end - 1: one more term of P's sum, by Horner."""
+    before, here, after = y[first - stride :], y[first:], y[first + stride :]
+    source, share, out = b[first:], stay[first:], z[first:end]
+    for i in range(out.size):
+        out[i] = source[i] + share[i] * here[i] + fourier * (before[i] + after[i])
+
+
+@kernel
+def face_quanta(
+    a: Array, y: Array, stride: int, scale: Any, first: int, end: int, flux: Array
+) -> None:
+    """flux[i] = quanta that cross from cell i to cell i + stride, i from first to end - 1."""
+    a_here, a_after = a[first:], a[first + stride :]
+    y_here, y_after, out = y[first:], y[first + stride :], flux[first:end]
+    for i in range(out.size):
+        out[i] = np.rint(scale * (a_after[i] * y_here[i] - a_here[i] * y_after[i]))
+
+
+@kernel
+def add_divergence(count: Array, inflow: Array, outflow: Array, out: Array) -> None:
+    """out = count + inflow - outflow, in whole quanta."""
+    integer = count.dtype.type
+    for i in range(out.size):
+        out[i] = count[i] - integer(outflow[i]) + integer(inflow[i])
+
+
+@kernel
 def sweep_row_along_x(
-    count: Array,  # (nx,)       density in quanta, not changed
-    a: Array,  # (nx + 2,)   exp(-V/2), periodic ghosts filled
+    count: Array,  # (nx + 2,)   density in quanta, periodic ghosts filled
+    a: Array,  # (nx + 2,)   exp(-V/2), likewise
     quantum: Any,
     fourier: Any,  # D dt / h² / m
+    scale: Any,  # D dt / h² / (m + 1) / quantum
     m: int,
-    b: Array,  # (nx + 2,)   scratch, as the next four
-    stay: Array,
-    y: Array,
-    z: Array,
-    out: Array,  # (>= nx,)    density in quanta, overwritten
+    scratch: Array,  # (4, nx + 2)
+    out: Array,  # (nx,)       density in quanta, overwritten
 ) -> None:
     """One sweep of one row."""
-    nx = count.size
-    one = a.dtype.type(1)
-    for i in range(nx):
-        inverse = one / a[i + 1]
-        b[i + 1] = quantum * a.dtype.type(count[i]) * inverse
-        stay[i + 1] = one - fourier * (a[i] + a[i + 2]) * inverse
-    for i in range(nx + 2):
-        y[i] = b[i]
-    for _ in range(m):
+    nx = out.size
+    b, stay, y, z = scratch[0], scratch[1], scratch[2], scratch[3]
+    prepare(count, a, 1, quantum, fourier, b, stay)
+    add_step(b, stay, b, 1, fourier, 1, nx + 1, y)
+    for _ in range(m - 1):
         y[0], y[nx + 1] = y[nx], y[1]
-        for i in range(1, nx + 1):
-            z[i] = b[i] + stay[i] * y[i] + fourier * (y[i - 1] + y[i + 1])
+        add_step(b, stay, y, 1, fourier, 1, nx + 1, z)
         y, z = z, y
     y[0], y[nx + 1] = y[nx], y[1]
-    scale = fourier * a.dtype.type(m) / a.dtype.type(m + 1) / quantum
-    for i in range(nx + 1):
-        z[i] = np.rint(scale * (a[i + 1] * y[i] - a[i] * y[i + 1]))
-    integer = count.dtype.type
-    for i in range(nx):
-        out[i] = count[i] - integer(z[i + 1]) + integer(z[i])
+    face_quanta(a, y, 1, scale, 0, nx + 1, z)
+    add_divergence(count[1:], z, z[1:], out)
 
 
-@inlined
+@kernel
 def sweep_tile_along_y(
-    count: Array,  # (rows, TILE)   density in quanta of rows first - m - 1 .. last + m + 1
-    a: Array,  # (rows, TILE)   exp(-V/2)
+    count: Array,  # (rows * TILE,)   density in quanta of a tile of columns, row by row
+    a: Array,  # (rows * TILE,)   exp(-V/2)
     quantum: Any,
     fourier: Any,
+    scale: Any,
     m: int,
-    b: Array,  # (rows, TILE)   scratch, as the next three
-    stay: Array,
-    y: Array,
-    z: Array,
-    rows: int,
+    scratch: Array,  # (4, >= rows * TILE)
+    advanced: Array,  # (>= rows * TILE,)   scratch
+    density: Array,  # (.., nx)   rows first_row .. of the tile's columns are overwritten
+    first_row: int,
+    column: int,
 ) -> None:
-    """One sweep of a tile of columns; `count` of rows m + 1 .. rows - m - 2 is advanced."""
-    one = a.dtype.type(1)
-    for r in range(rows):
-        for i in range(TILE_COLUMNS):
-            b[r, i] = quantum * a.dtype.type(count[r, i]) / a[r, i]
-            y[r, i] = b[r, i]
-    for r in range(1, rows - 1):
-        for i in range(TILE_COLUMNS):
-            stay[r, i] = one - fourier * (a[r - 1, i] + a[r + 1, i]) / a[r, i]
-    for level in range(1, m + 1):
-        for r in range(level, rows - level):
-            for i in range(TILE_COLUMNS):
-                z[r, i] = b[r, i] + stay[r, i] * y[r, i] + fourier * (y[r - 1, i] + y[r + 1, i])
+    """One sweep of a tile of columns, which needs m + 1 more rows on either side."""
+    t, cells = TILE_COLUMNS, count.size
+    b, stay, y, z = scratch[0], scratch[1], scratch[2], scratch[3]
+    prepare(count, a, t, quantum, fourier, b, stay)
+    add_step(b, stay, b, t, fourier, t, cells - t, y)
+    for level in range(2, m + 1):
+        add_step(b, stay, y, t, fourier, level * t, cells - level * t, z)
         y, z = z, y
-    scale = fourier * a.dtype.type(m) / a.dtype.type(m + 1) / quantum
-    for r in range(m, rows - m - 1):
-        for i in range(TILE_COLUMNS):
-            z[r, i] = np.rint(scale * (a[r + 1, i] * y[r, i] - a[r, i] * y[r + 1, i]))
-    integer = count.dtype.type
-    for r in range(m + 1, rows - m - 1):
-        for i in range(TILE_COLUMNS):
-            count[r, i] = count[r, i] - integer(z[r, i]) + integer(z[r - 1, i])
+    face_quanta(a, y, t, scale, m * t, cells - (m + 1) * t, z)
+    first, end = (m + 1) * t, cells - (m + 1) * t
+    add_divergence(count[first:], z[first - t :], z[first:], advanced[: end - first])
+    width = min(t, density.shape[1] - column)
+    for r in range((end - first) // t):
+        target, source = density[first_row + r, column : column + width], advanced[r * t :]
+        for i in range(width):
+            target[i] = source[i]
 
 
-@inlined
+@kernel
 def add_windows(
     row: Array,  # (nx,)   potential of one species, added to
     windows: Array,  # (beads, side, side)   potential of each bead on this species
     corners: Array,  # (beads, 2)            global row and column of each window's first cell
     beads: Array,  # indices of the beads whose window holds this row, ascending
     global_row: int,
-    cells: int,
 ) -> None:
     """Add the rows of the proteins' potential windows that cross one row of the membrane."""
-    side = windows.shape[1]
+    cells, side = row.size, windows.shape[1]
     for bead in beads:
         line = (global_row - corners[bead, 0]) % cells
         first = corners[bead, 1]
         before_border = min(side, cells - first)
+        window, target = windows[bead, line], row[first:]
         for i in range(before_border):
-            row[first + i] += windows[bead, line, i]
-        for i in range(before_border, side):
-            row[first + i - cells] += windows[bead, line, i]
+            target[i] += window[i]
+        rest = window[before_border:]
+        for i in range(side - before_border):
+            row[i] += rest[i]
+
+
+@kernel
+def potential_row(
+    coarse: Array,
+    coarse_halo: int,
+    factor: int,
+    spline: Array,
+    row: int,
+    pressure: Array,  # (nx,)   of this row
+    weight: Any,
+    padded: Array,
+    potential: Array,  # (nx,)   overwritten
+) -> None:
+    """V of one species on one row, without the proteins."""
+    spread_row(coarse, coarse_halo, row, factor, spline, padded, potential)
+    for i in range(potential.size):
+        potential[i] += weight * pressure[i]
+
+
+@kernel
+def deal(row: Array, slot: int, tiles: Array) -> None:
+    """Write a row as row `slot` of every tile; the last tile may be partly unused."""
+    for tile in range(tiles.shape[0]):
+        part = row[tile * TILE_COLUMNS : (tile + 1) * TILE_COLUMNS]
+        target = tiles[tile, slot * TILE_COLUMNS : (slot + 1) * TILE_COLUMNS]
+        for i in range(part.size):
+            target[i] = part[i]
+
+
+@kernel
+def deal_loss(row: Array, slot: int, tiles: Array) -> None:
+    """Subtract a row from row `slot` of every tile."""
+    for tile in range(tiles.shape[0]):
+        part = row[tile * TILE_COLUMNS : (tile + 1) * TILE_COLUMNS]
+        target = tiles[tile, slot * TILE_COLUMNS : (slot + 1) * TILE_COLUMNS]
+        for i in range(part.size):
+            target[i] -= part[i]
+
+
+@kernel
+def pad_row(row: Array, out: Array) -> None:
+    """out = row with one periodic ghost at either end."""
+    nx = row.size
+    inner = out[1:]
+    for i in range(nx):
+        inner[i] = row[i]
+    out[0], out[nx + 1] = row[nx - 1], row[0]
+
+
+@kernel
+def keep_last_rows(tiles: Array, used_rows: int, kept: int) -> None:
+    """Move the last `kept` of `used_rows` rows of every tile to its beginning."""
+    source, count = (used_rows - kept) * TILE_COLUMNS, kept * TILE_COLUMNS
+    for tile in range(tiles.shape[0]):
+        for i in range(count):
+            tiles[tile, i] = tiles[tile, source + i]
 
 
 @kernel
@@ -159,63 +263,51 @@ def advance_species(
     face_first: Array,  # (noise_factor,)     and of upper faces
     face_weights: Array,  # (noise_factor, 4)
 ) -> None:
-    """Advance one species by one step: kick and sweep along x, then kick and sweep along y."""
+    """Advance one species by one step: kick and sweep along x, then kick and sweep along y.
+
+    Rows are swept along x once, in order, and dealt to tiles of columns; when a block of rows is
+    complete, tiles are swept along y and the density is overwritten, behind the rows still needed.
+    """
     rows, nx = density.shape[0] - 2 * halo, density.shape[1]
     real = pressure.dtype.type
-    padded_width = (nx + TILE_COLUMNS - 1) // TILE_COLUMNS * TILE_COLUMNS
-    tile_rows = BLOCK_ROWS + 2 * m + 2
-    ring_rows = tile_rows + 1
-    ring_count = np.zeros((ring_rows, padded_width), density.dtype)
-    ring_a = np.ones((ring_rows, padded_width), pressure.dtype)
-    potential = np.empty(nx, pressure.dtype)
+    scale = fourier * real(m) / real(m + 1) / quantum
+    tiles = (nx + TILE_COLUMNS - 1) // TILE_COLUMNS
+    carried = 2 * m + 4
+    tile_cells = (BLOCK_ROWS + carried) * TILE_COLUMNS
+    tile_count = np.zeros((tiles, tile_cells), density.dtype)
+    tile_a = np.ones((tiles, tile_cells), pressure.dtype)
+    tile_scratch = np.ones((4, tile_cells), pressure.dtype)
+    advanced = np.empty(tile_cells, density.dtype)
+    potential, noise_row = np.empty(nx, pressure.dtype), np.empty(nx, pressure.dtype)
     padded_coarse = np.empty(nx // factor + 4, pressure.dtype)
-    a, b = np.ones(nx + 2, pressure.dtype), np.ones(nx + 2, pressure.dtype)
-    stay, y, z = np.ones_like(a), np.ones_like(a), np.ones_like(a)
-    kicked, previous = np.empty(nx, density.dtype), np.empty(nx, density.dtype)
-    swept = np.empty(nx, density.dtype)
-    noise_row = np.empty(nx, pressure.dtype)
-    noise_factor = centre_first.size
-    padded_noise = np.empty(nx // noise_factor + 4, pressure.dtype)
-    phases = np.empty((noise_factor, nx // noise_factor), pressure.dtype)
-    largest = real(LARGEST_OUTFLOW)
-    flux = np.empty(nx + 1, pressure.dtype)
-    tile_count = np.empty((tile_rows, TILE_COLUMNS), density.dtype)
-    tile_a = np.empty((tile_rows, TILE_COLUMNS), pressure.dtype)
-    tile_b, tile_stay = np.empty_like(tile_a), np.empty_like(tile_a)
-    tile_y, tile_z = np.empty_like(tile_a), np.empty_like(tile_a)
-    minus_half = real(-0.5)
+    a, scratch = np.ones(nx + 2, pressure.dtype), np.ones((4, nx + 2), pressure.dtype)
+    kicked, swept = np.empty(nx + 2, density.dtype), np.empty(nx, density.dtype)
+    previous, crossing = np.empty(nx, density.dtype), np.zeros(nx, density.dtype)
+    padded_noise = np.empty(nx // centre_first.size + 4, pressure.dtype)
+    phases = np.empty((centre_first.size, nx // centre_first.size), pressure.dtype)
     noisy = kick_amplitude > 0
-    integer = density.dtype.type
 
+    filled = 0
     next_row = -(m + 2)
     for block in range(0, rows, BLOCK_ROWS):
         height = min(BLOCK_ROWS, rows - block)
-        last_row = block + height + m + 1
-        while next_row <= last_row:
-            r = next_row
-            if factor == 1:
-                for i in range(nx):
-                    potential[i] = coarse[r + coarse_halo, i]
-            else:
-                refine_rows_between(coarse, coarse_halo, r, spline, padded_coarse, potential)
+        for r in range(next_row, block + height + m + 2):
             line = r + halo
-            for i in range(nx):
-                potential[i] += weight * pressure[line, i]
-            add_windows(
+            potential_row(
+                coarse,
+                coarse_halo,
+                factor,
+                spline,
+                r,
+                pressure[line],
+                weight,
+                padded_coarse,
                 potential,
-                windows,
-                corners,
-                beads_of_row[row_start[line] : row_start[line + 1]],
-                first_row + r,
-                nx,
             )
-            for i in range(nx):
-                a[i + 1] = exponential(minus_half * potential[i])
-            a[0], a[nx + 1] = a[nx], a[1]
-            slot = r % ring_rows
-            for i in range(nx):
-                kicked[i] = density[line, i]
-                ring_a[slot, i] = a[i + 1]
+            beads = beads_of_row[row_start[line] : row_start[line + 1]]
+            add_windows(potential, windows, corners, beads, first_row + r)
+            boltzmann_factors(potential, a)
+            deal(a[1 : nx + 1], filled, tile_a)
             if noisy:
                 refine_noise_row(
                     noise[0],
@@ -229,28 +321,11 @@ def advance_species(
                     phases,
                     noise_row,
                 )
-                for i in range(nx - 1):
-                    flux[i + 1] = kick_flux(
-                        real(density[line, i]),
-                        real(density[line, i + 1]),
-                        noise_row[i],
-                        kick_amplitude,
-                        largest,
-                    )
-                flux[nx] = kick_flux(
-                    real(density[line, nx - 1]),
-                    real(density[line, 0]),
-                    noise_row[nx - 1],
-                    kick_amplitude,
-                    largest,
-                )
-                flux[0] = flux[nx]
-                for i in range(nx):
-                    kicked[i] = kicked[i] - integer(flux[i + 1]) + integer(flux[i])
-            sweep_row_along_x(kicked, a, quantum, fourier, m, b, stay, y, z, swept)
-            for i in range(nx):
-                ring_count[slot, i] = swept[i]
-            if noisy and r > -(m + 2):
+                kick_row(density[line], noise_row, kick_amplitude, scratch[0], kicked)
+            else:
+                pad_row(density[line], kicked)
+            sweep_row_along_x(kicked, a, quantum, fourier, scale, m, scratch, swept)
+            if noisy:
                 refine_noise_row(
                     noise[1],
                     noise_halo,
@@ -263,42 +338,31 @@ def advance_species(
                     phases,
                     noise_row,
                 )
-                below = (r - 1) % ring_rows
-                for i in range(nx):
-                    crossing = integer(
-                        kick_flux(
-                            real(previous[i]),
-                            real(swept[i]),
-                            noise_row[i],
-                            kick_amplitude,
-                            largest,
-                        )
-                    )
-                    ring_count[below, i] -= crossing
-                    ring_count[slot, i] += crossing
-            for i in range(nx):
-                previous[i] = swept[i]
-            next_row += 1
-        used_rows = height + 2 * m + 2
-        for column in range(0, padded_width, TILE_COLUMNS):
-            for t in range(used_rows):
-                slot = (block - m - 1 + t) % ring_rows
-                for i in range(TILE_COLUMNS):
-                    tile_count[t, i] = ring_count[slot, column + i]
-                    tile_a[t, i] = ring_a[slot, column + i]
+                if filled > 0:
+                    kick_between_rows(previous, swept, noise_row, kick_amplitude, crossing)
+                    deal_loss(crossing, filled - 1, tile_count)
+                previous[:] = swept
+                swept += crossing
+            deal(swept, filled, tile_count)
+            filled += 1
+        next_row = block + height + m + 2
+        used = (height + 2 * m + 2) * TILE_COLUMNS
+        skipped = TILE_COLUMNS  # the lowest row in the tiles awaits a kick it will not get
+        for tile in range(tiles):
+            column = tile * TILE_COLUMNS
             sweep_tile_along_y(
-                tile_count,
-                tile_a,
+                tile_count[tile, skipped : skipped + used],
+                tile_a[tile, skipped : skipped + used],
                 quantum,
                 fourier,
+                scale,
                 m,
-                tile_b,
-                tile_stay,
-                tile_y,
-                tile_z,
-                used_rows,
+                tile_scratch,
+                advanced,
+                density,
+                block + halo,
+                column,
             )
-            width = min(TILE_COLUMNS, nx - column)
-            for t in range(height):
-                for i in range(width):
-                    density[block + t + halo, column + i] = tile_count[t + m + 1, i]
+        keep_last_rows(tile_count, filled, carried)
+        keep_last_rows(tile_a, filled, carried)
+        filled = carried

@@ -101,7 +101,7 @@ def couple(
         for start in range(0, nx, COUPLING_TILE):
             width = min(COUPLING_TILE, nx - start)
             for s in range(species):
-                filter_tile(filtered[s], r, start, width, taps, smooth[s])
+                filter_tile(filtered[s], r, start, taps, smooth[s, :width])
             for s in range(species):
                 total[:] = 0
                 for t in range(0, species - 1, 2):
@@ -112,19 +112,22 @@ def couple(
                     k0 = matrix[s, species - 1]
                     for i in range(COUPLING_TILE):
                         total[i] += k0 * smooth[species - 1, i]
+                target = potential[s, out, start : start + width]
                 for i in range(width):
-                    potential[s, out, start + i] -= total[i]
+                    target[i] -= total[i]
 
 
 @inlined
-def filter_tile(field: Array, row: int, start: int, width: int, taps: Array, out: Array) -> None:
-    """The y pass of a Gaussian filter on `width` cells of one row."""
-    for i in range(width):
-        out[i] = taps[0] * field[row, start + i]
+def filter_tile(field: Array, row: int, start: int, taps: Array, out: Array) -> None:
+    """The y pass of a Gaussian filter on out.size cells of one row."""
+    middle = field[row, start:]
+    for i in range(out.size):
+        out[i] = taps[0] * middle[i]
     for t in range(1, taps.size):
         tap = taps[t]
-        for i in range(width):
-            out[i] += tap * (field[row - t, start + i] + field[row + t, start + i])
+        before, after = field[row - t, start:], field[row + t, start:]
+        for i in range(out.size):
+            out[i] += tap * (before[i] + after[i])
 
 
 @kernel
