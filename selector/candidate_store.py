@@ -1,0 +1,187 @@
+"""The arrays behind one sampler: pool, selected points, identifier tables, and their growth."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selector.bulk_load import build
+from selector.eviction import evict_lowest, take_out_all, withdraw
+from selector.greedy import admit, append_batch, bound_all
+from selector.identifiers import depart, empty_departed, empty_table, fill_table
+from selector.inspection import read_candidates
+from selector.leaves import (
+    CANDIDATES,
+    FREE_ROWS,
+    FREE_SLOTS,
+    LEAF,
+    LEAVES,
+    NEXT_ROW,
+    NEXT_SLOT,
+    bring_up_to_date,
+    empty_pool,
+    grown_pool,
+)
+from selector.nearest import (
+    choose_pivots,
+    empty_pivots,
+    empty_selected,
+    find_nearest,
+    grown_selected,
+)
+
+GROWTH = 1.5
+
+
+class CandidateStore:
+    """Candidates and selected points of one metric; grows before kernels run, never in them."""
+
+    def __init__(self, dimension: int, k: int) -> None:
+        self.dimension = dimension
+        self.k = k
+        self.pool = empty_pool(dimension, k, leaves=64, slots=256, rows=1024)
+        self.selected = empty_selected(dimension, 64)
+        self.pivots = empty_pivots(dimension, k)
+        self.table = empty_table(0)
+        self.departed = empty_departed(0)
+        self.departed_count = 0
+
+    @property
+    def candidate_count(self) -> int:
+        return int(self.pool.numbers[CANDIDATES])
+
+    @property
+    def selected_count(self) -> int:
+        return int(self.selected.count[0])
+
+    def make_room(self, arrivals: int = 0, selections: int = 0, slots: int = 0) -> None:
+        """Make room for this many more candidates, selected points and k-lists."""
+        pool, numbers = self.pool, self.pool.numbers
+        leaves = int(numbers[LEAVES]) + arrivals
+        rows = int(numbers[NEXT_ROW] - numbers[FREE_ROWS]) + arrivals
+        slots = int(numbers[NEXT_SLOT] - numbers[FREE_SLOTS]) + slots
+        have_slots, have_rows = len(pool.distances), len(pool.places)
+        if leaves > len(pool.leaves) or slots > have_slots or rows > have_rows:
+            self.pool = grown_pool(
+                pool,
+                leaves=_grown(leaves, len(pool.leaves)),
+                slots=_grown(slots, have_slots),
+                rows=_grown(rows, have_rows),
+            )
+        points = self.selected_count + selections
+        if points > len(self.selected.codes):
+            self.selected = grown_selected(self.selected, 2 * points)
+        live = self.candidate_count + points + arrivals
+        if live * 3 > len(self.table) * 2:
+            self.rebuild_table(live)
+
+    def make_room_for_departures(self, number: int) -> None:
+        """Make room for this many more departed identifiers."""
+        self.departed_count += number
+        if self.departed_count > 0.85 * len(self.departed):
+            prints = self.departed[self.departed != 0]
+            self.departed = empty_departed(int(self.departed_count * GROWTH))
+            depart(self.departed, prints)
+
+    def rebuild_table(self, live: int) -> None:
+        """Enter every live identifier in a table with room for `live`."""
+        self.table = empty_table(live)
+        _, rows, *_ = self.read()
+        fill_table(self.table, rows, self.pool.codes, self.selected.codes, self.selected_count)
+
+    def read(self) -> tuple[NDArray[Any], ...]:
+        """Vectors, rows, bounds, slots and thresholds of every candidate, in leaf order."""
+        number = self.candidate_count
+        vectors = np.empty((number, self.dimension), np.float32)
+        rows = np.empty(number, np.int32)
+        bounds = np.empty(number)
+        slots = np.empty(number, np.int32)
+        kths = np.empty(number, np.float32)
+        read_candidates(self.pool, vectors, rows, bounds, slots, kths)
+        return vectors, rows, bounds, slots, kths
+
+    def add_many(self, codes: NDArray[np.uint64], vectors: NDArray[np.float32]) -> int:
+        """Admit a large batch and build all leaves anew; return how many were new."""
+        new_rows = np.empty(len(codes), np.int32)
+        admitted = int(admit(self.pool, self.selected, self.table, self.departed, codes, new_rows))
+        accepted = new_rows >= 0
+        arrivals = np.ascontiguousarray(vectors[accepted])
+        bounds = np.empty(admitted)
+        bound_all(self.pool, self.selected, self.pivots, arrivals, bounds)
+        self._build(
+            (
+                arrivals,
+                new_rows[accepted],
+                bounds,
+                np.full(admitted, -1, np.int32),
+                np.full(admitted, -1, np.float32),
+            )
+        )
+        return admitted
+
+    def compact(self) -> None:
+        """Build the leaves anew when too many have become thin."""
+        needed = self.candidate_count / LEAF
+        if self.pool.numbers[LEAVES] > 2.5 * needed + 8:
+            self._build(None)
+
+    def _build(self, arrivals: tuple[NDArray[Any], ...] | None) -> None:
+        for leaf in range(int(self.pool.numbers[LEAVES])):
+            bring_up_to_date(self.pool, self.selected, leaf)
+        everything = self.read()
+        if arrivals is not None:
+            everything = tuple(
+                np.concatenate(pair) for pair in zip(everything, arrivals, strict=True)
+            )
+        vectors, rows, bounds, slots, kths = everything
+        leaves = -(-len(rows) // LEAF) + 1
+        if leaves > len(self.pool.leaves):
+            self.pool = grown_pool(
+                self.pool, leaves, len(self.pool.distances), len(self.pool.places)
+            )
+        build(self.pool, self.selected_count, vectors, rows, bounds, slots, kths)
+
+    def evict(self, number: int, warm_up: int, seed: int) -> tuple[Any, Any]:
+        """Evict the `number` least important; their codes and importances, least first."""
+        self.make_room(slots=self.candidate_count)
+        self.make_room_for_departures(number)
+        importances = np.empty(number)
+        codes = np.empty((number, 2), np.uint64)
+        evict_lowest(
+            self.pool, self.selected, self.table, self.departed, number, warm_up, seed,
+            importances, codes,
+        )  # fmt: skip
+        order = np.lexsort((~codes[:, 1], ~codes[:, 0], importances))
+        return codes[order], importances[order]
+
+    def take_out(self, rows: NDArray[np.int32], evicted: bool) -> None:
+        """Remove candidates for good."""
+        self.make_room_for_departures(len(rows))
+        take_out_all(self.pool, self.selected, self.table, self.departed, rows, evicted)
+
+    def append(self, vectors: NDArray[np.float32], codes: NDArray[np.uint64]) -> None:
+        """Append selected points that room was made for."""
+        append_batch(self.selected, vectors, codes)
+
+    def unselect(self, index: int) -> None:
+        """Remove one selected point; whatever it influenced is keyed again when needed."""
+        withdraw(self.pool, self.selected, index)
+        old = self.selected
+        keep = np.delete(np.arange(self.selected_count), index)
+        inherited = old.evicted_near[index]
+        orphan = old.vectors[index : index + 1].copy()
+        self.selected = empty_selected(self.dimension, len(old.codes))
+        append_batch(self.selected, old.vectors[keep], old.codes[keep])
+        self.selected.evicted_near[: len(keep)] = old.evicted_near[keep]
+        if inherited and len(keep):
+            heir = np.empty((1, 1), np.int32)
+            find_nearest(self.selected, orphan, np.empty((1, 1)), heir)
+            self.selected.evicted_near[heir[0, 0]] += inherited
+        self.pivots = empty_pivots(self.dimension, self.k)
+        if len(keep) >= self.k:
+            choose_pivots(self.selected, self.pivots)
+        self.rebuild_table(self.candidate_count + len(keep))
+
+
+def _grown(needed: int, have: int) -> int:
+    return have if needed <= have else max(needed, int(have * GROWTH))

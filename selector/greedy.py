@@ -1,0 +1,289 @@
+"""Greedy choice over leaves: the candidate of greatest importance, again and again, exactly.
+
+Importances never rise once k points are selected, so a stale importance is an upper bound and only
+leaves whose bound reaches the top are brought up to date. With fewer than k selected that is false
+(1-D, k = 2, selected {0}: taking 50 lifts -2.9 above 3), so everything is re-keyed up to and
+including the step at which the k-th point arrives.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from selector.counter_random import WARM_UP, uniform
+from selector.eviction import take_out
+from selector.identifiers import departed_position, find, fingerprint
+from selector.leaves import (
+    FREE_ROWS,
+    GROUP,
+    KEYED,
+    LEAF,
+    LEAVES,
+    NEXT_ROW,
+    bring_up_to_date,
+    gather,
+    insert,
+    is_before,
+    make_lists,
+    refresh_top,
+    remove,
+    slots_left,
+)
+from selector.nearest import (
+    append_selected,
+    bound_importance,
+    choose_pivots,
+    distance,
+    find_nearest,
+    mean_of_nearest,
+)
+
+DONE, NEEDS_SLOTS, REJECTS_FULL = range(3)
+
+
+@njit(cache=True, error_model="numpy")
+def first_not_finite(vectors: Any) -> int:
+    """Index of the first vector with a NaN or an infinity, -1 if there is none."""
+    number, dimension = vectors.shape
+    total = np.float32(0)
+    for i in range(number):
+        for axis in range(dimension):
+            total += vectors[i, axis] * np.float32(0)
+    if total == 0:
+        return -1
+    for i in range(number):
+        for axis in range(dimension):
+            if not np.isfinite(vectors[i, axis]):
+                return i
+    return -1
+
+
+@njit(cache=True, error_model="numpy")
+def refresh_pivots(selected: Any, pivots: Any, k: int) -> None:
+    """Choose pivots again when a quarter more points are selected than last time."""
+    count = selected.count[0]
+    if count >= k and count > pivots.count[1] + pivots.count[1] // 4:
+        choose_pivots(selected, pivots)
+
+
+@njit(cache=True, error_model="numpy")
+def admit(pool: Any, selected: Any, table: Any, departed: Any, codes: Any, rows: Any) -> int:
+    """Give each code never seen before a row (else -1); return how many were new."""
+    new = 0
+    for i in range(codes.shape[0]):
+        high, low = codes[i, 0], codes[i, 1]
+        rows[i] = -1
+        mark = fingerprint(high, low)
+        at = find(table, pool.codes, selected.codes, high, low)
+        if table[at] != 0 or departed[departed_position(departed, mark)] == mark:
+            continue
+        if pool.numbers[FREE_ROWS] > 0:
+            pool.numbers[FREE_ROWS] -= 1
+            row = pool.free_rows[pool.numbers[FREE_ROWS]]
+        else:
+            row = pool.numbers[NEXT_ROW]
+            pool.numbers[NEXT_ROW] += 1
+        pool.codes[row, 0] = high
+        pool.codes[row, 1] = low
+        table[at] = row + 1
+        rows[i] = row
+        new += 1
+    return new
+
+
+@njit(cache=True, error_model="numpy")
+def bound_all(pool: Any, selected: Any, pivots: Any, vectors: Any, bounds: Any) -> None:
+    """Upper bounds of the importances of arrivals; infinite with fewer than k selected."""
+    k = pool.distances.shape[1]
+    if selected.count[0] < k:
+        bounds[:] = np.inf
+        pool.numbers[KEYED] = -1
+        return
+    refresh_pivots(selected, pivots, k)
+    for i in range(vectors.shape[0]):
+        bounds[i] = bound_importance(selected, pivots, vectors[i])
+
+
+@njit(cache=True, error_model="numpy")
+def add_few(
+    pool: Any, selected: Any, pivots: Any, table: Any, departed: Any, codes: Any, vectors: Any,
+    rows: Any,
+) -> int:  # fmt: skip
+    """Admit and insert arrivals one by one; return how many were new."""
+    new = admit(pool, selected, table, departed, codes, rows)
+    bounds = np.empty(vectors.shape[0])
+    bound_all(pool, selected, pivots, vectors, bounds)
+    for i in range(vectors.shape[0]):
+        if rows[i] >= 0:
+            insert(pool, vectors[i], rows[i], bounds[i])
+    return new
+
+
+@njit(cache=True, error_model="numpy")
+def rekey(pool: Any, selected: Any, pivots: Any) -> None:
+    """Bound every candidate anew; exactly while at most k points are selected."""
+    count = selected.count[0]
+    k = pool.distances.shape[1]
+    dimension = selected.vectors.shape[1]
+    refresh_pivots(selected, pivots, k)
+    vectors = np.empty((LEAF, dimension), np.float32)
+    places = np.empty(LEAF, np.int32)
+    distances = np.empty((LEAF, k))
+    indices = np.empty((LEAF, k), np.int32)
+    for leaf in range(pool.numbers[LEAVES]):
+        bring_up_to_date(pool, selected, leaf)
+        number = 0
+        for place in range(leaf * LEAF, leaf * LEAF + pool.leaves[leaf].count):
+            if pool.slots[place] < 0:
+                gather(pool, place, vectors[number])
+                places[number] = place
+                number += 1
+        if count > k:
+            for i in range(number):
+                pool.bounds[places[i]] = bound_importance(selected, pivots, vectors[i])
+        else:
+            find_nearest(selected, vectors[:number], distances[:number], indices[:number])
+            for i in range(number):
+                pool.bounds[places[i]] = mean_of_nearest(distances[i], count)
+        refresh_top(pool, leaf)
+    pool.numbers[KEYED] = count
+
+
+@njit(cache=True, error_model="numpy")
+def find_top(pool: Any, selected: Any) -> int:
+    """Place of the candidate of greatest importance, the first identifier of equals.
+
+    -1 without candidates, -2 without room for one more list.
+    """
+    count = selected.count[0]
+    place_of_one = np.empty(1, np.int32)
+    while True:
+        greatest = -np.inf
+        groups = (pool.numbers[LEAVES] + GROUP - 1) // GROUP
+        for group in range(groups):
+            greatest = max(greatest, pool.group_tops[group])
+        if greatest == -np.inf:
+            return -1
+        best = -1
+        settled = True
+        for group in range(groups):
+            if pool.group_tops[group] != greatest:
+                continue
+            for leaf in range(group * GROUP, min((group + 1) * GROUP, pool.numbers[LEAVES])):
+                if pool.leaves[leaf].top != greatest:
+                    continue
+                if pool.leaves[leaf].applied != count:
+                    bring_up_to_date(pool, selected, leaf)
+                    settled = settled and pool.leaves[leaf].top == greatest
+                place = leaf * LEAF + pool.leaves[leaf].top_at
+                if settled and pool.slots[place] < 0:
+                    if slots_left(pool) < 1:
+                        return -2
+                    place_of_one[0] = place
+                    make_lists(pool, selected, leaf, place_of_one)
+                    refresh_top(pool, leaf)
+                    settled = False
+                if not settled:
+                    break
+                if best < 0 or is_before(pool.codes, pool.rows[place], pool.rows[best]):
+                    best = place
+            if not settled:
+                break
+        if settled:
+            return best
+
+
+@njit(cache=True, error_model="numpy")
+def find_warm_up(pool: Any, seed: Any) -> int:
+    """Place of the candidate with the greatest warm-up draw, -1 without candidates."""
+    best = -1
+    greatest = -1.0
+    for leaf in range(pool.numbers[LEAVES]):
+        for place in range(leaf * LEAF, leaf * LEAF + pool.leaves[leaf].count):
+            row = pool.rows[place]
+            value = uniform(seed, WARM_UP, pool.codes[row, 0], pool.codes[row, 1])
+            if value > greatest or (
+                value == greatest and is_before(pool.codes, row, pool.rows[best])
+            ):
+                best = place
+                greatest = value
+    return best
+
+
+@njit(cache=True, error_model="numpy")
+def select_points(
+    pool: Any, selected: Any, pivots: Any, table: Any, departed: Any, wanted: int, warm_up: int,
+    seed: Any, frozen: bool, separation: float, done: Any, importances: Any, vectors: Any,
+    codes: Any, rejected: Any,
+) -> int:  # fmt: skip
+    """Move up to `wanted` candidates to the selected points; DONE, or why to call again.
+
+    done (2,): picks so far, rejects so far (nearer than `separation` to a selected point, evicted).
+    Filled: importances (n,), vectors (n, d), codes (n, 2), rejected codes (r, 2). A frozen batch is
+    ranked once: its points are not appended, the caller does that with `append_batch`.
+    """
+    k = pool.distances.shape[1]
+    dimension = vectors.shape[1]
+    one = np.empty((1, dimension), np.float32)
+    nearest = np.empty((1, k))
+    indices = np.empty((1, k), np.int32)
+    while done[0] < wanted:
+        count = selected.count[0]
+        if count < warm_up:
+            place = find_warm_up(pool, seed)
+        else:
+            keyed = pool.numbers[KEYED]
+            if keyed != count if count <= k else keyed < k:
+                rekey(pool, selected, pivots)
+            place = find_top(pool, selected)
+        if place == -2:
+            return NEEDS_SLOTS
+        if place < 0:
+            return DONE
+        row = pool.rows[place]
+        gather(pool, place, one[0])
+        slot = pool.slots[place]
+        if count >= warm_up:
+            importance = pool.bounds[place]
+            closest = pool.distances[slot, 0]
+        else:
+            find_nearest(selected, one, nearest, indices)
+            importance = mean_of_nearest(nearest[0], count)
+            closest = nearest[0, 0]
+        if frozen:
+            for earlier in range(done[0]):
+                gap = distance(
+                    one.reshape(-1), 0, vectors.reshape(-1), earlier * dimension, dimension
+                )
+                closest = min(closest, gap) if separation > 0 else closest
+        if closest < separation:
+            if done[1] == rejected.shape[0]:
+                return REJECTS_FULL
+            rejected[done[1]] = pool.codes[row]
+            done[1] += 1
+            take_out(pool, selected, table, departed, row, True)
+            refresh_top(pool, place // LEAF)
+            continue
+        pick = done[0]
+        done[0] = pick + 1
+        importances[pick] = importance
+        vectors[pick] = one[0]
+        codes[pick] = pool.codes[row]
+        index = count + pick if frozen else count
+        at = find(table, pool.codes, selected.codes, codes[pick, 0], codes[pick, 1])
+        table[at] = -index - 1
+        remove(pool, row)
+        refresh_top(pool, place // LEAF)
+        if frozen:
+            selected.codes[index] = codes[pick]
+        else:
+            append_selected(selected, one[0], codes[pick])
+    return DONE
+
+
+@njit(cache=True, error_model="numpy")
+def append_batch(selected: Any, vectors: Any, codes: Any) -> None:
+    """Append several selected points; the caller has made room."""
+    for i in range(codes.shape[0]):
+        append_selected(selected, vectors[i], codes[i])

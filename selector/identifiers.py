@@ -1,0 +1,212 @@
+"""Identifiers as 128-bit codes that sort like them, and the tables that find and deduplicate them.
+
+Integers in [0, 2⁶⁴) sort by value; strings of up to 16 UTF-8 bytes sort by their bytes, which is by
+code point. A longer string sorts by, and is known by, its 16-byte BLAKE2b digest; its text is kept
+aside. One sampler holds integers or strings, not both. An identifier that has left (evicted,
+invalidated) is remembered as 64 bits: one to one for integers (but for one pair in 2⁶⁴), a hash for
+strings, so that a string is mistaken for one of n departed ones with probability n / 2⁶⁴.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from selector.counter_random import mix
+
+Identifier: TypeAlias = int | str
+Identifiers: TypeAlias = Sequence[int] | Sequence[str] | NDArray[Any]
+
+SHORT = 16  # bytes of a code
+ABSENT = 0
+
+
+class IdentifierError(ValueError):
+    """An identifier of the wrong kind, unknown, or in the wrong state."""
+
+
+class IdentifierCodec:
+    """Translates identifiers to codes and back; remembers the kind and the long strings."""
+
+    def __init__(self) -> None:
+        self.kind: str | None = None  # "integer" or "string", fixed by the first identifier
+        self.long_strings: dict[bytes, str] = {}
+
+    def encode(self, ids: Identifiers) -> NDArray[np.uint64]:
+        """Codes (n, 2) uint64. Raises IdentifierError; remembers nothing before `adopt`."""
+        array = ids if isinstance(ids, np.ndarray) else None
+        if array is not None and array.ndim != 1:
+            raise IdentifierError(f"ids must be one-dimensional, given shape {array.shape}")
+        if len(ids) == 0:
+            return np.zeros((0, 2), np.uint64)
+        kind = self._kind_of(ids)
+        if self.kind is not None and kind != self.kind:
+            raise IdentifierError(f"ids of this sampler are {self.kind}s, given a {kind}")
+        return self._integers(ids) if kind == "integer" else self._strings(ids)
+
+    def adopt(self, ids: Identifiers) -> None:
+        """Fix the kind and keep the text of long strings: call once the ids are accepted."""
+        if len(ids) == 0:
+            return
+        self.kind = self._kind_of(ids)
+        if self.kind == "string":
+            for text in ids:
+                data = str(text).encode()
+                if len(data) > SHORT:
+                    self.long_strings[_digest(data)] = str(text)
+
+    def decode(self, codes: NDArray[np.uint64]) -> list[Any]:
+        """The identifiers of codes (n, 2), as Python ints or strs."""
+        if self.kind != "string":
+            low: list[int] = codes[:, 1].tolist()
+            return low
+        raw = codes.astype(">u8").tobytes()
+        words = [raw[at : at + SHORT] for at in range(0, len(raw), SHORT)]
+        return [self.long_strings.get(word) or word.rstrip(b"\0").decode() for word in words]
+
+    def _kind_of(self, ids: Identifiers) -> str:
+        first = ids[0]
+        if isinstance(first, str):
+            return "string"
+        if isinstance(first, int | np.integer) and not isinstance(first, bool):
+            return "integer"
+        raise IdentifierError(f"an id must be an integer or a string, given {first!r}")
+
+    def _integers(self, ids: Identifiers) -> NDArray[np.uint64]:
+        codes = np.zeros((len(ids), 2), np.uint64)
+        try:
+            array = np.asarray(ids)
+            if (array.dtype.kind == "i" and array.min() >= 0) or array.dtype.kind == "u":
+                codes[:, 1] = array
+            else:
+                codes[:, 1] = [_checked_integer(value) for value in ids]
+        except OverflowError:
+            codes[:, 1] = [_checked_integer(value) for value in ids]
+        return codes
+
+    def _strings(self, ids: Identifiers) -> NDArray[np.uint64]:
+        try:
+            data = [text.encode() for text in ids]
+        except AttributeError:
+            other = next(value for value in ids if not isinstance(value, str))
+            raise IdentifierError(f"ids of this sampler are strings, given {other!r}") from None
+        words = []
+        for word in data:
+            if len(word) > SHORT:
+                word = _digest(word)
+            elif not word or word.endswith(b"\0"):
+                raise IdentifierError(
+                    f"a string id must not be empty or end in NUL, given {word!r}"
+                )
+            words.append(word.ljust(SHORT, b"\0"))
+        packed = np.frombuffer(b"".join(words), ">u8").reshape(-1, 2)
+        return packed.astype(np.uint64)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=SHORT).digest()
+
+
+def _checked_integer(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise IdentifierError(f"ids of this sampler are integers, given {value!r}")
+    if not 0 <= value < 2**64:
+        raise IdentifierError(f"an integer id must be in [0, 2**64), given {value}")
+    return int(value)
+
+
+def empty_table(entries: int) -> NDArray[np.int32]:
+    """An open-addressing table for that many live identifiers at a load of at most two thirds."""
+    size = 64
+    while size * 2 < entries * 3:
+        size *= 2
+    return np.zeros(size, np.int32)
+
+
+def empty_departed(entries: int) -> NDArray[np.uint64]:
+    """An open-addressing set for that many departed identifiers at a load of at most 0.85."""
+    return np.zeros(max(64, int(entries / 0.85) + 1), np.uint64)
+
+
+@njit(cache=True, error_model="numpy")
+def fingerprint(high: Any, low: Any) -> Any:
+    """64 bits that stand for a code: one to one where high is 0, as it is for integers."""
+    word = mix(low) if high == 0 else mix(mix(high) ^ low)
+    return word if word != 0 else np.uint64(1)
+
+
+@njit(cache=True, error_model="numpy")
+def find(table: Any, codes: Any, selected_codes: Any, high: Any, low: Any) -> int:
+    """Table position of a code, or of the free place where it would go.
+
+    An entry v > 0 stands for candidate row v - 1, v < 0 for selected point -v - 1, 0 is free.
+    """
+    mask = np.uint64(table.size - 1)
+    at = fingerprint(high, low) & mask
+    while table[at] != ABSENT:
+        entry = table[at]
+        if entry > 0:
+            if codes[entry - 1, 0] == high and codes[entry - 1, 1] == low:
+                break
+        elif selected_codes[-entry - 1, 0] == high and selected_codes[-entry - 1, 1] == low:
+            break
+        at = (at + np.uint64(1)) & mask
+    return np.int64(at)
+
+
+@njit(cache=True, error_model="numpy")
+def forget(table: Any, codes: Any, selected_codes: Any, at: int) -> None:
+    """Free a table position and close the gap that it leaves in its probe run."""
+    mask = np.uint64(table.size - 1)
+    hole = np.uint64(at)
+    probe = hole
+    while True:
+        probe = (probe + np.uint64(1)) & mask
+        entry = table[probe]
+        if entry == ABSENT:
+            break
+        if entry > 0:
+            home = fingerprint(codes[entry - 1, 0], codes[entry - 1, 1]) & mask
+        else:
+            home = fingerprint(selected_codes[-entry - 1, 0], selected_codes[-entry - 1, 1]) & mask
+        if ((probe - home) & mask) >= ((probe - hole) & mask):
+            table[hole] = entry
+            hole = probe
+    table[hole] = ABSENT
+
+
+@njit(cache=True, error_model="numpy")
+def departed_position(departed: Any, print_: Any) -> int:
+    """Position of a fingerprint in the set, or of the free place where it would go."""
+    size = np.uint64(departed.size)
+    at = ((print_ >> np.uint64(32)) * size) >> np.uint64(32)
+    while departed[at] != 0 and departed[at] != print_:
+        at += np.uint64(1)
+        if at == size:
+            at = np.uint64(0)
+    return np.int64(at)
+
+
+@njit(cache=True, error_model="numpy")
+def depart(departed: Any, prints: Any) -> int:
+    """Add fingerprints to the set, which has room; return how many were new."""
+    new = 0
+    for i in range(prints.size):
+        at = departed_position(departed, prints[i])
+        if departed[at] == 0:
+            departed[at] = prints[i]
+            new += 1
+    return new
+
+
+@njit(cache=True, error_model="numpy")
+def fill_table(table: Any, rows: Any, codes: Any, selected_codes: Any, selected_count: int) -> None:
+    """Enter these candidate rows and the first `selected_count` selected points in an empty table."""
+    for row in rows:
+        table[find(table, codes, selected_codes, codes[row, 0], codes[row, 1])] = row + 1
+    for index in range(selected_count):
+        high, low = selected_codes[index, 0], selected_codes[index, 1]
+        table[find(table, codes, selected_codes, high, low)] = -index - 1

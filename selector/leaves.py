@@ -1,0 +1,533 @@
+"""Candidates in spatial leaves of 256 that receive selected points in bulk (QuickFPS for any k).
+
+A leaf lags behind: `applied` says how many selected points its k-lists have seen, the rest are the
+suffix of the selected points. A candidate without a list carries only an upper bound of its
+importance; a list is made when the candidate first reaches the top. Kernels take a `Pool` and
+never allocate in it: the owner grows its arrays before (`room`).
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from selector.lanes import add_squared_difference, at_most, load, lowest_bit, outside_squared, splat
+from selector.nearest import (
+    BLOCK,
+    ROUNDING,
+    TINY,
+    filter_threshold,
+    find_nearest,
+    mean_of_nearest,
+)
+
+LEAF = 256
+GROUP = 64  # leaves whose greatest top is kept as one number
+NO_LIST = -1
+
+LEAF_FIELDS = np.dtype(
+    [
+        ("top", np.float64),  # greatest importance bound in the leaf, -inf when empty
+        ("applied", np.int64),  # selected points its lists have seen
+        ("reach", np.float32),  # no list has a k-th distance² beyond this; -1 without lists
+        ("count", np.int32),
+        ("top_at", np.int32),  # lane of the top
+        ("dirty", np.int32),  # its top is to be found again
+    ]
+)
+NODE_FIELDS = np.dtype(
+    [("value", np.float32), ("axis", np.int32), ("below", np.int32), ("above", np.int32)]
+)
+# Indices into Pool.numbers.
+LEAVES, NODES, ROOT, CANDIDATES, FREE_SLOTS, NEXT_SLOT, FREE_ROWS, NEXT_ROW, KEYED = range(9)
+
+
+class Pool(NamedTuple):
+    """Candidates by leaf and lane; rows are their stable numbers. Written by the kernels here."""
+
+    coordinates: NDArray[np.float32]  # (leaves * dimension * 256,), [leaf][axis][lane]
+    bounds: NDArray[np.float64]  # (leaves * 256,) importance, or an upper bound of it
+    kth_squared: NDArray[np.float32]  # (leaves * 256,) filter threshold, -1 without a list
+    slots: NDArray[np.int32]  # (leaves * 256,) index of the k-list, -1 without
+    rows: NDArray[np.int32]  # (leaves * 256,)
+    boxes: NDArray[np.float32]  # (leaves * 2 * dimension,) least, then greatest coordinates
+    leaves: NDArray[np.void]  # (leaves,) LEAF_FIELDS
+    nodes: NDArray[np.void]  # (leaves,) NODE_FIELDS; a child c < 0 is leaf ~c
+    group_tops: NDArray[np.float64]  # (leaves / 64,)
+    distances: NDArray[np.float64]  # (slots, k) ascending
+    neighbours: NDArray[np.int32]  # (slots,) index of the nearest selected point
+    free_slots: NDArray[np.int32]  # (slots,) a stack
+    places: NDArray[np.int32]  # (rows,) leaf * 256 + lane
+    codes: NDArray[np.uint64]  # (rows, 2) identifiers; their order breaks ties
+    free_rows: NDArray[np.int32]  # (rows,) a stack
+    numbers: NDArray[np.int64]  # (9,)
+
+
+def empty_pool(dimension: int, k: int, leaves: int, slots: int, rows: int) -> Pool:
+    """A pool with one empty leaf and the given room."""
+    groups = -(-leaves // GROUP)
+    leaves = groups * GROUP
+    pool = Pool(
+        coordinates=np.empty(leaves * dimension * LEAF, np.float32),
+        bounds=np.empty(leaves * LEAF),
+        kth_squared=np.empty(leaves * LEAF, np.float32),
+        slots=np.empty(leaves * LEAF, np.int32),
+        rows=np.empty(leaves * LEAF, np.int32),
+        boxes=np.empty(leaves * 2 * dimension, np.float32),
+        leaves=np.zeros(leaves, LEAF_FIELDS),
+        nodes=np.zeros(leaves, NODE_FIELDS),
+        group_tops=np.full(groups, -np.inf),
+        distances=np.empty((slots, k)),
+        neighbours=np.empty(slots, np.int32),
+        free_slots=np.empty(slots, np.int32),
+        places=np.empty(rows, np.int32),
+        codes=np.empty((rows, 2), np.uint64),
+        free_rows=np.empty(rows, np.int32),
+        numbers=np.zeros(9, np.int64),
+    )
+    pool.leaves["top"] = -np.inf
+    pool.numbers[ROOT] = ~0
+    open_leaf(pool, 0)
+    return pool
+
+
+def grown_pool(pool: Pool, leaves: int, slots: int, rows: int) -> Pool:
+    """The same candidates with more room; arrays that are large enough are kept as they are."""
+    dimension = pool.boxes.size // (2 * len(pool.leaves))
+    leaves = -(-max(leaves, len(pool.leaves)) // GROUP) * GROUP
+    per_leaf = {
+        "coordinates": dimension * LEAF,
+        "bounds": LEAF,
+        "kth_squared": LEAF,
+        "slots": LEAF,
+        "rows": LEAF,
+        "boxes": 2 * dimension,
+        "leaves": 1,
+        "nodes": 1,
+    }
+    lengths = {name: width * leaves for name, width in per_leaf.items()}
+    lengths["group_tops"] = leaves // GROUP
+    lengths |= dict.fromkeys(("distances", "neighbours", "free_slots"), slots)
+    lengths |= dict.fromkeys(("places", "codes", "free_rows"), rows)
+    grown = {}
+    for name, length in lengths.items():
+        array = getattr(pool, name)
+        if length > len(array):
+            larger = np.empty((length, *array.shape[1:]), array.dtype)
+            larger[: len(array)] = array
+            if name == "group_tops":
+                larger[len(array) :] = -np.inf
+            elif name == "leaves":
+                larger[len(array) :] = np.zeros(1, LEAF_FIELDS)
+                larger["top"][len(array) :] = -np.inf
+            grown[name] = larger
+    return pool._replace(**grown)
+
+
+@njit(cache=True, error_model="numpy")
+def open_leaf(pool: Any, applied: int) -> int:
+    """Start an empty leaf that has seen `applied` selected points; return its number."""
+    leaf = pool.numbers[LEAVES]
+    pool.numbers[LEAVES] = leaf + 1
+    dimension = pool.boxes.size // (2 * pool.leaves.size)
+    pool.leaves[leaf].top = -np.inf
+    pool.leaves[leaf].applied = applied
+    pool.leaves[leaf].reach = np.float32(-1)
+    pool.leaves[leaf].count = 0
+    pool.leaves[leaf].top_at = 0
+    pool.leaves[leaf].dirty = 0
+    box = leaf * 2 * dimension
+    for axis in range(dimension):
+        pool.boxes[box + axis] = np.float32(np.inf)
+        pool.boxes[box + dimension + axis] = np.float32(-np.inf)
+    for lane in range(LEAF):
+        pool.kth_squared[leaf * LEAF + lane] = np.float32(-1)
+    return leaf
+
+
+@njit(cache=True, error_model="numpy")
+def is_before(codes: Any, left: int, right: int) -> bool:
+    """Whether the identifier of row `left` sorts before that of row `right`."""
+    if codes[left, 0] != codes[right, 0]:
+        return codes[left, 0] < codes[right, 0]
+    return codes[left, 1] < codes[right, 1]
+
+
+@njit(cache=True, error_model="numpy")
+def outranks(pool: Any, here: int, there: int) -> bool:
+    """Order of places by bound; equal: first those still without a list, then by identifier."""
+    if pool.bounds[here] != pool.bounds[there]:
+        return pool.bounds[here] > pool.bounds[there]
+    bare_here = pool.slots[here] < 0
+    bare_there = pool.slots[there] < 0
+    if bare_here != bare_there:
+        return bare_here
+    return is_before(pool.codes, pool.rows[here], pool.rows[there])
+
+
+@njit(cache=True, error_model="numpy")
+def set_top(pool: Any, leaf: int, top: float, top_at: int) -> None:
+    """Record a leaf's greatest bound and keep the greatest of its group."""
+    old = pool.leaves[leaf].top
+    pool.leaves[leaf].top = top
+    pool.leaves[leaf].top_at = top_at
+    group = leaf // GROUP
+    if top >= pool.group_tops[group]:
+        pool.group_tops[group] = top
+    elif old == pool.group_tops[group]:
+        greatest = -np.inf
+        for other in range(group * GROUP, min((group + 1) * GROUP, pool.numbers[LEAVES])):
+            greatest = max(greatest, pool.leaves[other].top)
+        pool.group_tops[group] = greatest
+
+
+@njit(cache=True, error_model="numpy")
+def greatest_of(values: Any, start: int, stop: int) -> float:
+    """max(values[start:stop]) of at least one value, in four chains for speed."""
+    m0, m1, m2, m3 = values[start], values[start], values[start], values[start]
+    at = start
+    while at + 4 <= stop:
+        m0 = values[at] if values[at] > m0 else m0
+        m1 = values[at + 1] if values[at + 1] > m1 else m1
+        m2 = values[at + 2] if values[at + 2] > m2 else m2
+        m3 = values[at + 3] if values[at + 3] > m3 else m3
+        at += 4
+    while at < stop:
+        m0 = values[at] if values[at] > m0 else m0
+        at += 1
+    return max(max(m0, m1), max(m2, m3))
+
+
+@njit(cache=True, error_model="numpy")
+def refresh_top(pool: Any, leaf: int) -> None:
+    """Find the leaf's greatest bound again."""
+    base = leaf * LEAF
+    count = pool.leaves[leaf].count
+    if count == 0:
+        set_top(pool, leaf, -np.inf, 0)
+        return
+    bounds = pool.bounds
+    greatest = greatest_of(bounds, base, base + count)
+    best = -1
+    for place in range(base, base + count):
+        if bounds[place] == greatest and (best < 0 or outranks(pool, place, best)):
+            best = place
+    set_top(pool, leaf, greatest, best - base)
+
+
+@njit(cache=True, error_model="numpy")
+def put(pool: Any, leaf: int, vector: Any, row: int, bound: float, slot: int, kth: Any) -> None:
+    """Append a candidate to a leaf with room; the top is refreshed by the caller."""
+    dimension = vector.size
+    lane = pool.leaves[leaf].count
+    pool.leaves[leaf].count = lane + 1
+    place = leaf * LEAF + lane
+    base = leaf * dimension * LEAF + lane
+    box = leaf * 2 * dimension
+    for axis in range(dimension):
+        x = vector[axis]
+        pool.coordinates[base + axis * LEAF] = x
+        pool.boxes[box + axis] = min(pool.boxes[box + axis], x)
+        pool.boxes[box + dimension + axis] = max(pool.boxes[box + dimension + axis], x)
+    pool.bounds[place] = bound
+    pool.slots[place] = slot
+    pool.kth_squared[place] = kth
+    pool.rows[place] = row
+    pool.places[row] = place
+    if kth > pool.leaves[leaf].reach:
+        pool.leaves[leaf].reach = kth
+
+
+@njit(cache=True, error_model="numpy")
+def gather(pool: Any, place: int, vector: Any) -> None:
+    """Copy the coordinates of one candidate."""
+    base = place // LEAF * vector.size * LEAF + place % LEAF
+    for axis in range(vector.size):
+        vector[axis] = pool.coordinates[base + axis * LEAF]
+
+
+@njit(cache=True, error_model="numpy")
+def split(pool: Any, leaf: int, parent: int, dimension: int) -> None:
+    """Halve a full leaf at the median of its widest axis; identical points halve by lane."""
+    box = leaf * 2 * dimension
+    axis = 0
+    for other in range(1, dimension):
+        width = pool.boxes[box + dimension + other] - pool.boxes[box + other]
+        if width > pool.boxes[box + dimension + axis] - pool.boxes[box + axis]:
+            axis = other
+    base = leaf * dimension * LEAF
+    ordered = np.sort(pool.coordinates[base + axis * LEAF : base + (axis + 1) * LEAF])
+    middle = LEAF // 2
+    while middle < LEAF - 1 and ordered[middle] == ordered[0]:
+        middle += 1
+    value = ordered[middle]
+    identical = value == ordered[0]
+
+    vectors = np.empty((LEAF, dimension), np.float32)
+    for lane in range(LEAF):
+        gather(pool, leaf * LEAF + lane, vectors[lane])
+    first = leaf * LEAF
+    bounds = pool.bounds[first : first + LEAF].copy()
+    slots = pool.slots[first : first + LEAF].copy()
+    kths = pool.kth_squared[first : first + LEAF].copy()
+    rows = pool.rows[first : first + LEAF].copy()
+
+    applied = pool.leaves[leaf].applied
+    right = open_leaf(pool, applied)
+    total = pool.numbers[LEAVES]
+    pool.numbers[LEAVES] = leaf
+    open_leaf(pool, applied)
+    pool.numbers[LEAVES] = total
+    for lane in range(LEAF):
+        below = lane % 2 == 0 if identical else vectors[lane, axis] < value
+        target = leaf if below else right
+        put(pool, target, vectors[lane], rows[lane], bounds[lane], slots[lane], kths[lane])
+    refresh_top(pool, leaf)
+    refresh_top(pool, right)
+
+    node = pool.numbers[NODES]
+    pool.numbers[NODES] = node + 1
+    pool.nodes[node].axis = axis
+    pool.nodes[node].value = value
+    pool.nodes[node].below = ~leaf
+    pool.nodes[node].above = ~right
+    if parent < 0:
+        pool.numbers[ROOT] = node
+    elif pool.nodes[parent].below == ~leaf:
+        pool.nodes[parent].below = node
+    else:
+        pool.nodes[parent].above = node
+
+
+@njit(cache=True, error_model="numpy")
+def insert(pool: Any, vector: Any, row: int, bound: float) -> None:
+    """Put a candidate without a list into the leaf that its coordinates lead to."""
+    dimension = vector.size
+    parent = -1
+    child = pool.numbers[ROOT]
+    while True:
+        while child >= 0:
+            parent = child
+            below = vector[pool.nodes[child].axis] < pool.nodes[child].value
+            child = pool.nodes[child].below if below else pool.nodes[child].above
+        leaf = ~child
+        if pool.leaves[leaf].count < LEAF:
+            break
+        split(pool, leaf, parent, dimension)
+        child = pool.numbers[NODES] - 1
+    put(pool, leaf, vector, row, bound, NO_LIST, np.float32(-1))
+    place = pool.places[row]
+    pool.numbers[CANDIDATES] += 1
+    if bound >= pool.leaves[leaf].top:
+        best = leaf * LEAF + pool.leaves[leaf].top_at
+        if pool.leaves[leaf].count == 1 or outranks(pool, place, best):
+            set_top(pool, leaf, bound, place - leaf * LEAF)
+
+
+@njit(cache=True, error_model="numpy")
+def remove(pool: Any, row: int) -> None:
+    """Take a candidate out; its row and slot are free again, its leaf's top is the caller's."""
+    place = pool.places[row]
+    leaf = place // LEAF
+    last = leaf * LEAF + pool.leaves[leaf].count - 1
+    dimension = pool.boxes.size // (2 * pool.leaves.size)
+    base = leaf * dimension * LEAF
+    if pool.slots[place] >= 0:
+        pool.free_slots[pool.numbers[FREE_SLOTS]] = pool.slots[place]
+        pool.numbers[FREE_SLOTS] += 1
+    if place != last:
+        for axis in range(dimension):
+            at = base + axis * LEAF
+            pool.coordinates[at + place % LEAF] = pool.coordinates[at + last % LEAF]
+        pool.bounds[place] = pool.bounds[last]
+        pool.slots[place] = pool.slots[last]
+        pool.kth_squared[place] = pool.kth_squared[last]
+        pool.rows[place] = pool.rows[last]
+        pool.places[pool.rows[place]] = place
+    pool.kth_squared[last] = np.float32(-1)
+    pool.leaves[leaf].count -= 1
+    pool.numbers[CANDIDATES] -= 1
+    pool.free_rows[pool.numbers[FREE_ROWS]] = row
+    pool.numbers[FREE_ROWS] += 1
+
+
+@njit(cache=True, error_model="numpy")
+def within_each(
+    lanes: Any, base: int, point: Any, point_at: int, dimension: int, limits: Any, limits_at: int
+) -> Any:
+    """Bit i is set where lane i of the 64 at `base` has float32 |x - point|² <= its own limit."""
+    zero = splat(np.float32(0))
+    s0, s1, s2, s3 = zero, zero, zero, zero
+    for axis in range(dimension):
+        at = base + axis * LEAF
+        y = splat(point[point_at + axis])
+        s0 = add_squared_difference(s0, load(lanes, at), y)
+        s1 = add_squared_difference(s1, load(lanes, at + 16), y)
+        s2 = add_squared_difference(s2, load(lanes, at + 32), y)
+        s3 = add_squared_difference(s3, load(lanes, at + 48), y)
+    low = at_most(s0, load(limits, limits_at))
+    low |= at_most(s1, load(limits, limits_at + 16)) << np.uint64(16)
+    high = at_most(s2, load(limits, limits_at + 32)) << np.uint64(32)
+    high |= at_most(s3, load(limits, limits_at + 48)) << np.uint64(48)
+    return low | high
+
+
+@njit(cache=True, error_model="numpy")
+def near_box(lanes: Any, base: int, boxes: Any, box: int, dimension: int, limit: Any) -> Any:
+    """Bit i is set where selected point i of 16 at `base` has distance² <= limit to the box."""
+    squared = splat(np.float32(0))
+    for axis in range(dimension):
+        squared = outside_squared(
+            squared,
+            load(lanes, base + axis * BLOCK),
+            splat(boxes[box + axis]),
+            splat(boxes[box + dimension + axis]),
+        )
+    return at_most(squared, splat(limit))
+
+
+@njit(cache=True, error_model="numpy")
+def insert_into_list(
+    distances: Any, neighbours: Any, slot: int, k: int, value: float, index: int
+) -> float:
+    """Insert a distance below the last into an ascending list; return the new importance."""
+    last = slot * k + k - 1
+    position = last
+    while position > slot * k and distances[position - 1] > value:
+        distances[position] = distances[position - 1]
+        position -= 1
+    distances[position] = value
+    if position == slot * k:
+        neighbours[slot] = index
+    number = min(k, index + 1)
+    total = 0.0
+    for i in range(slot * k, slot * k + number):
+        total += distances[i]
+    return total / number
+
+
+@njit(cache=True, error_model="numpy")
+def apply_pending(
+    leaf: int, first: int, stop: int, lanes: Any, points: Any, coordinates: Any, boxes: Any,
+    kth_squared: Any, bounds: Any, slots: Any, distances: Any, neighbours: Any, dimension: int,
+    k: int, members: int, reach: Any,
+) -> bool:  # fmt: skip
+    """Offer selected points first..stop to the lists of one leaf; whether any was taken.
+
+    All arrays flat. It takes arrays, not a Pool: passing one by value costs more than the work.
+    """
+    margin = 1.0 + (dimension + 8) * ROUNDING
+    limit = reach * np.float32(margin * margin) + TINY
+    changed = False
+    start_of_leaf = leaf * dimension * LEAF
+    for start in range(first // 16 * 16, stop, 16):
+        base = start // BLOCK * dimension * BLOCK + start % BLOCK
+        near = near_box(lanes, base, boxes, leaf * 2 * dimension, dimension, limit)
+        while near:
+            index = start + lowest_bit(near)
+            near &= near - np.uint64(1)
+            if index < first or index >= stop:
+                continue
+            point = index * dimension
+            for offset in range(0, members, BLOCK):
+                hits = within_each(
+                    coordinates, start_of_leaf + offset, points, point, dimension,
+                    kth_squared, leaf * LEAF + offset,
+                )  # fmt: skip
+                while hits:
+                    lane = offset + lowest_bit(hits)
+                    hits &= hits - np.uint64(1)
+                    total = 0.0
+                    for axis in range(dimension):
+                        x = np.float64(coordinates[start_of_leaf + axis * LEAF + lane])
+                        difference = x - np.float64(points[point + axis])
+                        total += difference * difference
+                    value = np.sqrt(total)
+                    place = leaf * LEAF + lane
+                    slot = slots[place]
+                    if value < distances[slot * k + k - 1]:
+                        bounds[place] = insert_into_list(
+                            distances, neighbours, slot, k, value, index
+                        )
+                        kth = distances[slot * k + k - 1]
+                        kth_squared[place] = np.float32(kth * kth * margin) + TINY
+                        changed = True
+    return changed
+
+
+@njit(cache=True, error_model="numpy")
+def bring_up_to_date(pool: Any, selected: Any, leaf: int) -> None:
+    """Apply to a leaf every selected point it has not seen; lists and their bounds become exact."""
+    count = selected.count[0]
+    first = pool.leaves[leaf].applied
+    pool.leaves[leaf].applied = count
+    if first == count or pool.leaves[leaf].reach < 0:
+        return
+    changed = apply_pending(
+        leaf, first, count, selected.lanes, selected.vectors.reshape(-1), pool.coordinates,
+        pool.boxes, pool.kth_squared, pool.bounds, pool.slots, pool.distances.reshape(-1),
+        pool.neighbours, selected.vectors.shape[1], pool.distances.shape[1],
+        pool.leaves[leaf].count, pool.leaves[leaf].reach,
+    )  # fmt: skip
+    if changed:
+        reach = np.float32(-1)
+        for place in range(leaf * LEAF, leaf * LEAF + pool.leaves[leaf].count):
+            reach = max(reach, pool.kth_squared[place])
+        pool.leaves[leaf].reach = reach
+        refresh_top(pool, leaf)
+
+
+@njit(cache=True, error_model="numpy")
+def slots_left(pool: Any) -> int:
+    """How many more lists there is room for."""
+    return pool.distances.shape[0] - pool.numbers[NEXT_SLOT] + pool.numbers[FREE_SLOTS]
+
+
+@njit(cache=True, error_model="numpy")
+def make_lists(pool: Any, selected: Any, leaf: int, places: Any) -> None:
+    """Give these bare candidates of an up-to-date leaf their lists and exact importances."""
+    dimension = selected.vectors.shape[1]
+    number = places.size
+    k = pool.distances.shape[1]
+    vectors = np.empty((number, dimension), np.float32)
+    for i in range(number):
+        gather(pool, places[i], vectors[i])
+    distances = np.empty((number, k))
+    indices = np.empty((number, k), np.int32)
+    find_nearest(selected, vectors, distances, indices)
+    for i in range(number):
+        if pool.numbers[FREE_SLOTS] > 0:
+            pool.numbers[FREE_SLOTS] -= 1
+            slot = pool.free_slots[pool.numbers[FREE_SLOTS]]
+        else:
+            slot = pool.numbers[NEXT_SLOT]
+            pool.numbers[NEXT_SLOT] += 1
+        place = places[i]
+        pool.slots[place] = slot
+        pool.neighbours[slot] = indices[i, 0]
+        for j in range(k):
+            pool.distances[slot, j] = distances[i, j]
+        kth = filter_threshold(distances[i, k - 1], dimension)
+        pool.kth_squared[place] = kth
+        pool.leaves[leaf].reach = max(pool.leaves[leaf].reach, kth)
+        pool.bounds[place] = mean_of_nearest(distances[i], selected.count[0])
+
+
+@njit(cache=True, error_model="numpy")
+def make_all_lists(pool: Any, selected: Any, leaf: int) -> int:
+    """Bring a leaf up to date and give every bare candidate a list; -1 if there is no room."""
+    bring_up_to_date(pool, selected, leaf)
+    base = leaf * LEAF
+    places = np.empty(LEAF, np.int32)
+    number = 0
+    for place in range(base, base + pool.leaves[leaf].count):
+        if pool.slots[place] < 0:
+            places[number] = place
+            number += 1
+    if number > slots_left(pool):
+        return -1
+    if number:
+        make_lists(pool, selected, leaf, places[:number])
+        refresh_top(pool, leaf)
+    return number

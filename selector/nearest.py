@@ -1,0 +1,334 @@
+"""The k nearest selected points of a vector: exact in float64, filtered in float32 lanes.
+
+Importance of a candidate (Bhatia et al. 2022, section 3.3; DynIm) = mean Euclidean distance to its
+k nearest selected points. Distances are sums of squares in axis order, lists are summed from the
+smallest distance up; every operation is monotone under rounding, so importances never rise bit for
+bit as points are selected, once there are k of them.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from selector.lanes import (
+    add_squared_difference,
+    at_most,
+    bit_count,
+    load,
+    lowest_bit,
+    minimum,
+    smallest,
+    splat,
+)
+
+BLOCK = 64  # selected points per block of the lane layout
+ROUNDING = 2.0**-23
+TINY = np.float32(1e-36)  # above every distance² that float32 rounds to a subnormal
+PIVOTS = 256
+BOUND_SLACK = 1.0 + 1e-12  # a bound is summed in any order; this exceeds the difference
+
+
+class Selected(NamedTuple):
+    """The selected points, oldest first. Written only by `append_selected` and its owner's growth."""
+
+    lanes: NDArray[
+        np.float32
+    ]  # (capacity / 64 * dimension * 64,), [block][axis][lane], inf = unused
+    vectors: NDArray[np.float32]  # (capacity, dimension)
+    codes: NDArray[np.uint64]  # (capacity, 2)
+    evicted_near: NDArray[np.int64]  # (capacity,) evicted points whose nearest selected it was
+    count: NDArray[np.int64]  # (1,)
+
+
+class Pivots(NamedTuple):
+    """Some selected points with their own k nearest selected, for cheap upper bounds."""
+
+    lanes: NDArray[np.float32]  # as Selected.lanes
+    neighbours: NDArray[np.int32]  # (pivots, k) indices of selected points
+    count: NDArray[np.int64]  # (2,) pivots, and selected points when they were chosen
+
+
+def empty_selected(dimension: int, capacity: int) -> Selected:
+    """Room for `capacity` points, none there."""
+    blocks = -(-capacity // BLOCK)
+    return Selected(
+        lanes=np.full(blocks * dimension * BLOCK, np.inf, np.float32),
+        vectors=np.zeros((blocks * BLOCK, dimension), np.float32),
+        codes=np.zeros((blocks * BLOCK, 2), np.uint64),
+        evicted_near=np.zeros(blocks * BLOCK, np.int64),
+        count=np.zeros(1, np.int64),
+    )
+
+
+def grown_selected(selected: Selected, capacity: int) -> Selected:
+    """The same points with room for `capacity`."""
+    count = int(selected.count[0])
+    grown = empty_selected(selected.vectors.shape[1], capacity)
+    grown.lanes[: selected.lanes.size] = selected.lanes
+    grown.vectors[:count] = selected.vectors[:count]
+    grown.codes[:count] = selected.codes[:count]
+    grown.evicted_near[:count] = selected.evicted_near[:count]
+    grown.count[0] = count
+    return grown
+
+
+def empty_pivots(dimension: int, k: int) -> Pivots:
+    """No pivots yet."""
+    return Pivots(
+        lanes=np.full(PIVOTS * dimension, np.inf, np.float32),
+        neighbours=np.zeros((PIVOTS, k), np.int32),
+        count=np.zeros(2, np.int64),
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def distance(left: Any, left_at: int, right: Any, right_at: int, dimension: int) -> float:
+    """Distance of two float32 vectors inside flat arrays, summed in float64 in axis order."""
+    total = 0.0
+    for axis in range(dimension):
+        difference = np.float64(left[left_at + axis]) - np.float64(right[right_at + axis])
+        total += difference * difference
+    return np.sqrt(total)
+
+
+@njit(cache=True, error_model="numpy")
+def mean_of_nearest(distances: Any, selected_count: int) -> float:
+    """Mean of an ascending list of the nearest distances; infinite while nothing is selected."""
+    count = min(distances.size, selected_count)
+    if count == 0:
+        return np.inf
+    total = 0.0
+    for i in range(count):
+        total += distances[i]
+    return total / count
+
+
+@njit(cache=True, error_model="numpy")
+def filter_threshold(kth_distance: float, dimension: int) -> np.float32:
+    """A float32 squared distance that no point nearer than `kth_distance` can exceed."""
+    margin = 1.0 + (dimension + 8) * ROUNDING
+    return np.float32(kth_distance * kth_distance * margin) + TINY
+
+
+@njit(cache=True, error_model="numpy")
+def insert_distance(distances: Any, indices: Any, value: float, index: int) -> None:
+    """Insert into an ascending list that drops its last; equal distances keep arrival order."""
+    position = distances.size - 1
+    while position > 0 and distances[position - 1] > value:
+        distances[position] = distances[position - 1]
+        indices[position] = indices[position - 1]
+        position -= 1
+    distances[position] = value
+    indices[position] = index
+
+
+@njit(cache=True, error_model="numpy")
+def append_selected(selected: Any, vector: Any, code: Any) -> None:
+    """Add one point at the end; the caller has made room."""
+    at = selected.count[0]
+    dimension = vector.size
+    base = at // BLOCK * dimension * BLOCK + at % BLOCK
+    for axis in range(dimension):
+        selected.lanes[base + axis * BLOCK] = vector[axis]
+        selected.vectors[at, axis] = vector[axis]
+    selected.codes[at, 0] = code[0]
+    selected.codes[at, 1] = code[1]
+    selected.evicted_near[at] = 0
+    selected.count[0] = at + 1
+
+
+@njit(cache=True, error_model="numpy")
+def smallest_per_block(lanes: Any, count: int, vectors: Any, minima: Any) -> None:
+    """minima[v, b] = least float32 |vectors[v] - s|² over block b of the selected points.
+
+    Two vectors share each load of the selected points; an odd last one is paired with itself.
+    """
+    number, dimension = vectors.shape
+    flat = vectors.reshape(-1)
+    zero = splat(np.float32(0))
+    for block in range((count + BLOCK - 1) // BLOCK):
+        base = block * dimension * BLOCK
+        for v in range(0, number, 2):
+            w = min(v + 1, number - 1)
+            p0, p1, p2, p3 = zero, zero, zero, zero
+            q0, q1, q2, q3 = zero, zero, zero, zero
+            for axis in range(dimension):
+                at = base + axis * BLOCK
+                s0, s1 = load(lanes, at), load(lanes, at + 16)
+                s2, s3 = load(lanes, at + 32), load(lanes, at + 48)
+                x = splat(flat[v * dimension + axis])
+                y = splat(flat[w * dimension + axis])
+                p0 = add_squared_difference(p0, s0, x)
+                p1 = add_squared_difference(p1, s1, x)
+                p2 = add_squared_difference(p2, s2, x)
+                p3 = add_squared_difference(p3, s3, x)
+                q0 = add_squared_difference(q0, s0, y)
+                q1 = add_squared_difference(q1, s1, y)
+                q2 = add_squared_difference(q2, s2, y)
+                q3 = add_squared_difference(q3, s3, y)
+            minima[v, block] = smallest(minimum(minimum(p0, p1), minimum(p2, p3)))
+            minima[w, block] = smallest(minimum(minimum(q0, q1), minimum(q2, q3)))
+
+
+@njit(cache=True, error_model="numpy")
+def within(
+    lanes: Any, base: int, stride: int, vector: Any, vector_at: int, dimension: int, limit: Any
+) -> Any:
+    """Bit i is set where point i of the 64 starting at `base` has float32 |vector - s|² <= limit."""
+    zero = splat(np.float32(0))
+    s0 = zero
+    s1 = zero
+    s2 = zero
+    s3 = zero
+    for axis in range(dimension):
+        at = base + axis * stride
+        x = splat(vector[vector_at + axis])
+        s0 = add_squared_difference(s0, load(lanes, at), x)
+        s1 = add_squared_difference(s1, load(lanes, at + 16), x)
+        s2 = add_squared_difference(s2, load(lanes, at + 32), x)
+        s3 = add_squared_difference(s3, load(lanes, at + 48), x)
+    bound = splat(limit)
+    low = at_most(s0, bound) | (at_most(s1, bound) << np.uint64(16))
+    high = (at_most(s2, bound) << np.uint64(32)) | (at_most(s3, bound) << np.uint64(48))
+    return low | high
+
+
+@njit(cache=True, error_model="numpy")
+def count_at_most(values: Any, start: int, size: int, limit: Any) -> int:
+    """How many of values[start : start + size] are <= limit; size is a multiple of 16."""
+    total = 0
+    bound = splat(limit)
+    for at in range(start, start + size, 16):
+        total += bit_count(at_most(load(values, at), bound))
+    return total
+
+
+@njit(cache=True, error_model="numpy")
+def limit_of_k(values: Any, start: int, size: int, k: int) -> np.float32:
+    """A value that at least k, and hardly more, of values[start : start + size] do not exceed.
+
+    Bisection from the largest of the first k: a sort of a few dozen values costs five times more.
+    """
+    low = np.float32(0)
+    high = values[start]
+    for i in range(1, k):
+        high = max(high, values[start + i])
+    if high == np.inf:
+        return high
+    for _ in range(10):
+        middle = np.float32(0.5) * (low + high)
+        count = count_at_most(values, start, size, middle)
+        if count < k:
+            low = middle
+        else:
+            high = middle
+            if count <= k + 2:
+                break
+    return high
+
+
+@njit(cache=True, error_model="numpy")
+def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> None:
+    """The k nearest selected points of each vector, ascending, padded with inf and -1.
+
+    A value that k block minima do not exceed is at least the k-th smallest distance, so only
+    blocks whose minimum does not exceed it can hold a neighbour. vectors (n, d) float32; distances (n, k) float64
+    and indices (n, k) int32 are overwritten.
+    """
+    count = selected.count[0]
+    number, dimension = vectors.shape
+    k = distances.shape[1]
+    blocks = (count + BLOCK - 1) // BLOCK
+    width = (blocks + 15) // 16 * 16
+    minima = np.full((number, width), np.float32(np.inf))
+    pruned = blocks > k
+    if pruned:
+        smallest_per_block(selected.lanes, count, vectors, minima)
+    flat_minima = minima.reshape(-1)
+    margin = np.float32(1.0 + 2.0 * (dimension + 8) * ROUNDING)
+    flat = vectors.reshape(-1)
+    rows = selected.vectors.reshape(-1)
+    lanes = selected.lanes
+    hits = np.empty(count, np.int32)
+    values = np.empty(count)
+    for v in range(number):
+        limit = np.float32(np.inf)
+        if pruned:
+            limit = limit_of_k(flat_minima, v * width, width, k) * margin + TINY
+        hit_count = 0
+        for block in range(blocks):
+            if not pruned or flat_minima[v * width + block] <= limit:
+                base = block * dimension * BLOCK
+                near = within(lanes, base, BLOCK, flat, v * dimension, dimension, limit)
+                while near:
+                    index = block * BLOCK + lowest_bit(near)
+                    near &= near - np.uint64(1)
+                    if index < count:
+                        hits[hit_count] = index
+                        hit_count += 1
+        for h in range(hit_count):
+            values[h] = distance(flat, v * dimension, rows, hits[h] * dimension, dimension)
+        keep_nearest(values, hits, hit_count, distances[v], indices[v])
+
+
+@njit(cache=True, error_model="numpy")
+def keep_nearest(values: Any, hits: Any, hit_count: int, distances: Any, indices: Any) -> None:
+    """The smallest of values[:hit_count] ascending, with their hits; equal ones in hit order."""
+    k = distances.size
+    distances[:] = np.inf
+    indices[:] = -1
+    for h in range(hit_count):
+        if values[h] < distances[k - 1]:
+            insert_distance(distances, indices, values[h], hits[h])
+
+
+@njit(cache=True, error_model="numpy")
+def choose_pivots(selected: Any, pivots: Any) -> None:
+    """Take evenly spaced selected points, at most 256, and find the neighbours of each."""
+    count = selected.count[0]
+    number = min(count, PIVOTS)
+    dimension = selected.vectors.shape[1]
+    k = pivots.neighbours.shape[1]
+    vectors = np.empty((number, dimension), np.float32)
+    pivots.lanes[:] = np.inf
+    for i in range(number):
+        vectors[i] = selected.vectors[i * count // number]
+        base = i // BLOCK * dimension * BLOCK + i % BLOCK
+        for axis in range(dimension):
+            pivots.lanes[base + axis * BLOCK] = vectors[i, axis]
+    find_nearest(selected, vectors, np.empty((number, k)), pivots.neighbours[:number])
+    pivots.count[0] = number
+    pivots.count[1] = count
+
+
+@njit(cache=True, error_model="numpy")
+def bound_importance(selected: Any, pivots: Any, vector: Any) -> float:
+    """An upper bound of the importance: the mean distance to the k neighbours of one pivot.
+
+    The mean over any k selected points bounds the mean over the k nearest, now and for ever.
+    """
+    dimension = vector.size
+    k = pivots.neighbours.shape[1]
+    rows = selected.vectors.reshape(-1)
+    nearest_pivot = 0
+    least = np.float32(np.inf)
+    for block in range((pivots.count[0] + BLOCK - 1) // BLOCK):
+        base = block * dimension * BLOCK
+        for offset in range(0, BLOCK, 16):
+            squared = splat(np.float32(0))
+            for axis in range(dimension):
+                at = base + axis * BLOCK + offset
+                squared = add_squared_difference(
+                    squared, load(pivots.lanes, at), splat(vector[axis])
+                )
+            here = smallest(squared)
+            if here < least:
+                least = here
+                nearest_pivot = block * BLOCK + offset + lowest_bit(at_most(squared, splat(here)))
+    total = 0.0
+    for i in range(k):
+        index = pivots.neighbours[nearest_pivot, i]
+        total += distance(vector, 0, rows, index * dimension, dimension)
+    return total / k * BOUND_SLACK
