@@ -244,40 +244,35 @@ def _row_segment(iy, x, y, cutoff, spacing, nx, ny):  # type: ignore[no-untyped-
 
 
 def lipid_force(
-    density: Quanta,  # (S, halo + rows + ..., nx) in quanta
+    density: Quanta,  # (S, rows, nx) in quanta, the rows of a slab
     quantum: float,  # nm^-2
-    halo_rows: int,
     first_row: int,
-    rows: int,
     total_rows: int,
     spacing_nm: float,
+    table: PotentialTable,
     position: NDArray[np.float64],  # (2P, 2) nm
     state: NDArray[np.int8],  # (2P,) -1 absent
-    table: PotentialTable,  # float64
 ) -> NDArray[np.int64]:
-    """-dU/dR of the owned rows in units of FORCE_QUANTUM, (2P, 2); zero where a bead is absent.
+    """-dU/dR of the given rows in units of FORCE_QUANTUM, (2P, 2); zero where a bead is absent.
 
-    The owned rows are density[:, halo_rows : halo_rows + rows]. Each row's share is rounded to an
-    integer, so the sum over ranks is exact: times FORCE_QUANTUM it is the force in kT/nm whatever
-    the cut. Raises OverflowError where a row pulls with more than 10^5 kT/nm or with NaN.
+    Each row's share is rounded to an integer, so the sum over ranks is exact: times FORCE_QUANTUM
+    it is the force in kT/nm whatever the cut. Raises OverflowError where a row pulls with more
+    than 10^5 kT/nm or with NaN.
     """
     force = np.zeros((len(state), 2), np.int64)
     nx = density.shape[2]
-    scratch = np.empty((nx, table.coefficient.shape[2]))
     scale = 2.0 * spacing_nm**2 * quantum * table.per_spacing / FORCE_QUANTUM
     worst = _add_lipid_force(
         force,
         density,
-        halo_rows,
         first_row,
-        rows,
         total_rows,
         spacing_nm,
+        table,
         position,
         state,
-        table,
         scale,
-        scratch,
+        np.empty((nx, table.coefficient.shape[2])),
         np.empty(nx),
     )
     if worst >= 0:
@@ -289,19 +284,17 @@ def lipid_force(
 def _add_lipid_force(
     force: NDArray[np.int64],
     density: Quanta,
-    halo_rows: int,
     first_row: int,
-    rows: int,
     total_rows: int,
     spacing_nm: float,
+    table: PotentialTable,
     position: NDArray[np.float64],
     state: NDArray[np.int8],
-    table: PotentialTable,
     scale: float,
     scratch: NDArray[np.float64],
     line: NDArray[np.float64],
 ) -> int:
-    nx = density.shape[2]
+    _, rows, nx = density.shape
     limit = 1e5 / FORCE_QUANTUM
     offset, bead = beads_by_row(
         position, state, table.cutoff_nm, spacing_nm, first_row, rows, total_rows
@@ -316,7 +309,7 @@ def _add_lipid_force(
             _density_times_slope(
                 line,
                 density,
-                halo_rows + row,
+                row,
                 first,
                 count,
                 x,
@@ -385,9 +378,9 @@ def lipid_energy(
     density: Quanta,  # (S, ny, nx) in quanta, the whole membrane
     quantum: float,
     spacing_nm: float,
+    table: PotentialTable,
     position: NDArray[np.float64],
     state: NDArray[np.int8],
-    table: PotentialTable,
 ) -> float:
     """U = h² Σ_i Σ_cells n_i Σ_p u_{s(p),i}, in kT: what `lipid_force` is the gradient of."""
     _, ny, nx = density.shape
