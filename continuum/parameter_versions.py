@@ -64,9 +64,7 @@ def write_parameter_version(folder: Path, parameters: ParameterVersion) -> Path:
         text = h5py.string_dtype()
         file.create_dataset("states", data=list(parameters.state_names), dtype=text)
         file.create_dataset("lipids", data=list(parameters.lipid_labels), dtype=text)
-        file.create_dataset(
-            "u_kt", data=parameters.potentials.u, compression=1, shuffle=True, fletcher32=True
-        )
+        file.create_dataset("u_kt", data=parameters.potentials.u, compression=1, shuffle=True)
     return path
 
 

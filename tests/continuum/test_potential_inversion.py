@@ -144,6 +144,9 @@ def test_far_from_the_protein_the_reference_stays():
     smooth = smoothed_g(counts.astype(np.float64), g, RADII, InversionLimits())
     far = RADII >= 11.0
     np.testing.assert_array_equal(smooth[:, far], g[:, far])
+    deviation = np.abs(smooth / g - 1.0).max(axis=0)
+    assert deviation[RADII < 8.0].max() > 0.1
+    assert deviation[RADII > 10.9].max() < 1e-3  # the taper is 0.003 there
 
 
 def test_g_is_kept_from_zero():

@@ -3,7 +3,7 @@ import pytest
 
 from continuum.configuration import load_model
 from continuum.correlation import c_of_k
-from continuum.parameters import Correlation, GaussianCoupling
+from continuum.parameters import Correlation, GaussianCoupling, RadialPotentials
 from continuum.radial_equilibrium import (
     equilibrium_profiles,
     gaussian_kernel,
@@ -107,6 +107,15 @@ def test_the_extent_of_the_grid_does_not_matter():
     operator, u = strong_case()
     g = equilibrium_profiles(operator, u)
     np.testing.assert_allclose(further[:, : g.shape[1]], g, rtol=0, atol=1e-6)
+
+
+def test_a_potential_between_the_points_of_its_table_has_no_cusp_at_the_protein():
+    table = np.cos(np.arange(51.0))[None, None, :] * (np.arange(51) < 50)
+    potentials = RadialPotentials(u=table, dr_nm=0.2, cutoff_nm=10.0)
+    r = np.array([0.0, 1e-4, 2e-4, 0.2, 10.0, 12.0])
+    u = potential_on(r, potentials, 0)[0]
+    assert abs((u[2] - u[0]) / (u[1] - u[0]) - 4.0) < 1e-2  # a parabola
+    np.testing.assert_allclose(u[3:], [np.cos(1.0), 0.0, 0.0], rtol=0, atol=1e-15)
 
 
 def test_without_a_potential_nothing_gathers():
