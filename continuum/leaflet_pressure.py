@@ -20,12 +20,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from continuum.compilation import kernel
 from continuum.decomposition import Slab
 from continuum.gaussian_filter import (
-    CUTOFF_SIGMAS,
     NARROWEST_SIGMA,
     filter_along_x,
     filter_column_row,
@@ -40,55 +38,13 @@ from continuum.grid_transfer import (
 )
 from continuum.halo import World
 from continuum.parameters import LeafletRepulsion, Lipids
+from continuum.pressure_relaxation import pressure_relaxation
 from continuum.protein_windows import ProteinWindows, add_weighted_windows
 
 Array = NDArray[Any]
 
-CROWDED_MARGIN = 1.15  # leaflets may locally be this much denser than bulk
 SPREAD_HALO = 2
-_WIDEST_CUTOFF = 3.0  # standard deviations at which the widest blur of R is cut off
-
-
-def relaxation(
-    wavenumber: Array,  # nm⁻¹
-    modulus: float,  # κ(0)
-    range_nm: float,
-    diffusivity_nm2_per_us: float,
-    dt_us: float,
-) -> Array:
-    """R(k) = 1 / (1 + κ(k) (1 - exp(-D k² dt))) of the exactly implicit pressure."""
-    excess = modulus * np.exp(-0.5 * (wavenumber * range_nm) ** 2)
-    decay = np.exp(-diffusivity_nm2_per_us * wavenumber**2 * dt_us)
-    result: Array = 1 / (1 + excess * (1 - decay))
-    return result
-
-
-def fit_relaxation(
-    target: Array,  # (k,)   R(k)
-    bases: Array,  # (k, terms)
-) -> Array:
-    """Weights >= 0, summing to 1, of bases whose sum follows R from below as closely as can be.
-
-    Minimises the largest relative shortfall; an excess of up to 5 % is let pass.
-    """
-    terms = bases.shape[1]
-    ratio = bases / target[:, None]
-    result = linprog(
-        np.append(np.zeros(terms), 1.0),
-        A_ub=np.vstack(
-            [
-                np.hstack([ratio, np.zeros((len(target), 1))]),
-                np.hstack([-ratio, -np.ones((len(target), 1))]),
-            ]
-        ),
-        b_ub=np.concatenate([np.full(len(target), 1.05), np.full(len(target), -1.0)]),
-        A_eq=np.append(np.ones(terms), 0.0)[None, :],
-        b_eq=[1.0],
-    )
-    if not result.success:
-        raise RuntimeError(f"the pressure's relaxation could not be fitted: {result.message}")
-    weights: Array = result.x[:terms]
-    return weights
+BLUR_CUTOFF_SIGMAS = 3.0  # where blurs of R end, which need no accuracy
 
 
 @kernel
@@ -187,7 +143,7 @@ class LeafletPressure:
         self,
         *,
         lipids: Lipids,
-        repulsion: LeafletRepulsion,
+        repulsion: LeafletRepulsion | None,
         slab: Slab,
         world: World,
         spacing_nm: float,
@@ -197,37 +153,28 @@ class LeafletPressure:
         dtype: Any,
     ) -> None:
         """Raises ValueError where the repulsion is too narrow for the grid."""
-        s, h = repulsion.range_nm, spacing_nm
-        if s < NARROWEST_SIGMA * h:
-            raise ValueError(
-                f"range_nm of the repulsion must be at least {NARROWEST_SIGMA * h:.4g}"
-                f" on a grid of {h:.4g} nm, got {s}"
-            )
+        constants = pressure_relaxation(lipids, repulsion, spacing_nm, factor, dt_us)
         self._world, self._factor, self._slab = world, factor, slab
         self._spline = np.array(WEIGHTS, dtype)
-        self._strength = (repulsion.strength * 2 * math.pi * s**2).astype(dtype)
-        self._taps = gaussian_taps(s / h).astype(dtype)
+        self._strength = constants.strength.astype(dtype)
+        self._direct = constants.direct.astype(dtype)
+        self._taps = gaussian_taps(constants.range_nm / spacing_nm).astype(dtype)
         self._reach = len(self._taps) - 1
-        stiffness = np.zeros(2)  # Σ w² n
-        mobility = np.zeros(2)  # Σ w² n D
-        np.add.at(stiffness, lipids.leaflet, lipids.area_weight**2 * lipids.bulk_density)
-        np.add.at(
-            mobility,
-            lipids.leaflet,
-            lipids.area_weight**2 * lipids.bulk_density * lipids.diffusivity,
-        )
-        self.modulus = self._strength * stiffness
-        diffusivity = mobility / np.maximum(stiffness, np.finfo(float).tiny)
-        coarse_h = factor * h
-        self.leaflet = lipids.leaflet
-        blur = 2 * BLUR_VARIANCE if factor == 2 else 0.0
-        ahead = (s**2 + 2 * float(diffusivity.max()) * dt_us) / coarse_h**2 - blur
-        self._ahead_taps = gaussian_taps(math.sqrt(max(ahead, NARROWEST_SIGMA**2))).astype(dtype)
-        self._direct, self._blurs = self._fit(s, diffusivity, dt_us, h, factor, dtype)
+        coarse_nm = factor * spacing_nm
+        transfer = 2 * BLUR_VARIANCE if factor == 2 else 0.0
+        spread_nm2 = constants.range_nm**2 + 2 * constants.diffusivity_nm2_per_us * dt_us
+        ahead = max(spread_nm2 / coarse_nm**2 - transfer, NARROWEST_SIGMA**2)
+        self._ahead_taps = gaussian_taps(math.sqrt(ahead)).astype(dtype)
+        self._blurs = []
+        for width_nm, weights in zip(constants.widths_nm, constants.weights.T, strict=True):
+            sigma = math.sqrt(max((width_nm / coarse_nm) ** 2 - transfer, 0.0))
+            taps = gaussian_taps(sigma, BLUR_CUTOFF_SIGMAS)
+            self._blurs.append((taps.astype(dtype), weights.astype(dtype)))
         self._coarse_reach = max(
             [len(self._ahead_taps) - 1] + [len(taps) - 1 for taps, _ in self._blurs]
         )
         self.halo = sweep_halo
+        self.leaflet = lipids.leaflet
         rows, nx = slab.rows, slab.cells
         coarse = slab.coarsened(factor)
         self.pressure = np.zeros((2, rows + 2 * sweep_halo, nx), dtype)
@@ -237,39 +184,8 @@ class LeafletPressure:
         self.old_protein = np.zeros_like(self.crowding)
         self._settled = np.zeros((2, rows + 2 * self._reach, nx), dtype)
         self._coarse = np.zeros((2, coarse.rows + 2 * self._coarse_reach, coarse.cells), dtype)
-        self._spread = np.zeros((2, coarse.rows + 4, coarse.cells), dtype)
+        self._spread = np.zeros((2, coarse.rows + 2 * SPREAD_HALO, coarse.cells), dtype)
         self._weighted = lipids.area_weight * lipids.bulk_density  # (S,)   nm⁻²
-
-    def _fit(
-        self, s: float, diffusivity: Array, dt_us: float, h: float, factor: int, dtype: Any
-    ) -> tuple[Array, list[tuple[Array, Array]]]:
-        """Weight of the unblurred residual, (2,), and (taps, weights (2,)) of the blurred ones."""
-        blur_nm2 = 2 * BLUR_VARIANCE * (2 * h) ** 2 if factor == 2 else 0.0
-        # R = 1/(1 + 2 κ D dt k²) at small k, which the widest blur follows.
-        widest = max(
-            math.sqrt(2 * CROWDED_MARGIN * float(np.max(self.modulus * diffusivity)) * dt_us),
-            3 * s,
-            3 * math.sqrt(blur_nm2),
-        )
-        widths = [widest / 2.5, widest]
-        if blur_nm2:
-            widths.insert(0, math.sqrt(blur_nm2))
-        k = np.linspace(0.0, math.pi * math.sqrt(2) / h, 256)
-        bases = np.stack(
-            [np.ones_like(k)] + [np.exp(-0.5 * (k * width) ** 2) for width in widths], axis=1
-        )
-        weights = np.empty((2, len(widths) + 1))
-        for leaflet in range(2):
-            modulus = CROWDED_MARGIN * float(self.modulus[leaflet])
-            target = relaxation(k, modulus, s, float(diffusivity[leaflet]), dt_us)
-            weights[leaflet] = fit_relaxation(np.minimum.accumulate(target), bases)
-        weights = weights.astype(dtype)
-        blurs = []
-        for i, width in enumerate(widths):
-            sigma = math.sqrt(max(width**2 - blur_nm2, 0.0)) / (factor * h)
-            cutoff = _WIDEST_CUTOFF if width == widest else CUTOFF_SIGMAS
-            blurs.append((gaussian_taps(sigma, cutoff).astype(dtype), weights[:, i + 1]))
-        return weights[:, 0], blurs
 
     def settle(self) -> None:
         """Set ψ to A g * ρ for the present `crowding`, as if it had always been so."""

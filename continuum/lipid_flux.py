@@ -61,8 +61,8 @@ def prepare(
     real = a.dtype.type
     one, last = real(1), a.size - stride
     for i in range(stride):
-        b[i] = quantum * real(count[i]) / a[i]
-        b[last + i] = quantum * real(count[last + i]) / a[last + i]
+        b[i] = quantum * real(count[i]) * (one / a[i])
+        b[last + i] = quantum * real(count[last + i]) * (one / a[last + i])
     number, here, after = count[stride:], a[stride:], a[2 * stride :]
     inner_b, inner_stay = b[stride:], stay[stride:]
     for i in range(a.size - 2 * stride):
@@ -122,7 +122,8 @@ def sweep_row_along_x(
         add_step(b, stay, y, 1, fourier, 1, nx + 1, z)
         y, z = z, y
     y[0], y[nx + 1] = y[nx], y[1]
-    face_quanta(a, y, 1, scale, 0, nx + 1, z)
+    face_quanta(a, y, 1, scale, 0, nx, z)
+    z[nx] = z[0]
     add_divergence(count[1:], z, z[1:], out)
 
 

@@ -17,7 +17,7 @@ from continuum.halo import World
 from continuum.leaflet_pressure import LeafletPressure
 from continuum.lipid_flux import advance_species, substeps, sweep_halo_rows
 from continuum.lipid_interactions import CouplingPotentials
-from continuum.parameters import LeafletRepulsion, Model
+from continuum.parameters import Model
 from continuum.protein_windows import ProteinWindows
 
 Array = NDArray[Any]
@@ -49,7 +49,7 @@ class LipidFields:
         numerics, lipids = model.numerics, model.lipids
         h, dt_us = model.membrane.spacing_nm, numerics.time_step_us
         integer, real, self.quantum = storage(numerics.precision)
-        self.slab, self._world, self._real = slab, world, real
+        self.slab, self._world, self.real = slab, world, real
         self.halo = halo_rows(model)
         self.density = np.empty((lipids.count, slab.rows + 2 * self.halo, slab.cells), integer)
         self.density[:] = np.rint(lipids.bulk_density / self.quantum)[:, None, None]
@@ -69,12 +69,9 @@ class LipidFields:
             sweep_halo=self.halo,
             dtype=real,
         )
-        repulsion = model.correlation.repulsion or LeafletRepulsion(
-            range_nm=2 * h, strength=np.zeros(2)
-        )
         self.pressure = LeafletPressure(
             lipids=lipids,
-            repulsion=repulsion,
+            repulsion=model.correlation.repulsion,
             slab=slab,
             world=world,
             spacing_nm=h,
@@ -104,7 +101,7 @@ class LipidFields:
         world, halo, pressure = self._world, self.halo, self.pressure
         world.fill_halo(self.density, halo)
         self.couplings.refresh(
-            self.density, halo, self._real(self.quantum), pressure.crowding, REACH
+            self.density, halo, self.real(self.quantum), pressure.crowding, REACH
         )
         if not self.started:
             pressure.settle()
@@ -117,7 +114,7 @@ class LipidFields:
             advance_species(
                 self.density[s],
                 halo,
-                self._real(self.quantum),
+                self.real(self.quantum),
                 self.couplings.potential[s],
                 self.couplings.halo,
                 self.couplings.factor,
@@ -144,3 +141,19 @@ class LipidFields:
         """(S, rows, nx) quanta of the slab's own rows, a view."""
         own: Array = self.density[:, self.halo : self.halo + self.slab.rows]
         return own
+
+    def state_arrays(self) -> list[tuple[str, Array, int]]:
+        """(name, own rows (layers, rows, nx) as a view, coarsening) of all a step depends on."""
+        pressure = self.pressure
+        own = slice(REACH, REACH + self.slab.rows)
+        return [
+            ("density", self.own_density(), 1),
+            ("pressure", pressure.pressure[:, self.halo : self.halo + self.slab.rows], 1),
+            ("crowding", pressure.previous[:, own], 1),
+            ("protein", pressure.old_protein[:, own], 1),
+            ("coupling", self.couplings.previous, self.couplings.factor),
+        ]
+
+    def restored(self) -> None:
+        """Say that `state_arrays` and `started` were filled from a checkpoint."""
+        self.couplings.has_previous = self.started

@@ -72,7 +72,10 @@ def protein_force_field(proteins: Proteins) -> ProteinForceField:
 
 @inlined
 def _nearest(d, side):  # type: ignore[no-untyped-def]
-    return d - side * math.floor(d / side + 0.5)
+    """The nearest image of a difference of two positions in [0, side)."""
+    if d > 0.5 * side:
+        return d - side
+    return d + side if d < -0.5 * side else d
 
 
 @inlined
@@ -139,8 +142,12 @@ def _neighbours(
     cx = min(int(position[p, 0] / side_nm * n), n - 1)
     cy = min(int(position[p, 1] / side_nm * n), n - 1)
     for sy in range(-spread, spread + 1):
+        row = cy + sy
+        row += n if row < 0 else (-n if row >= n else 0)
         for sx in range(-spread, spread + 1):
-            c = (cy + sy) % n * n + (cx + sx) % n
+            column = cx + sx
+            column += n if column < 0 else (-n if column >= n else 0)
+            c = row * n + column
             for entry in range(start[c], start[c + 1]):
                 if bead[entry] == p:
                     continue
@@ -164,7 +171,8 @@ def pair_and_bond_force(
 ) -> None:
     """Force on the owned beads: all pairs but bonded partners, then the bond."""
     primaries = len(state) // 2
-    n, start, bead = cells_of_beads(position, state, side_nm, field.cutoff.max())
+    reach_nm = field.cutoff.max() if field.cutoff.size else 0.0
+    n, start, bead = cells_of_beads(position, state, side_nm, reach_nm)
     found = np.empty(len(state), np.int64)
     for i in owned:
         for p in (i, i + primaries):
@@ -174,7 +182,9 @@ def pair_and_bond_force(
                 continue
             partner = i + primaries if p == i else i
             fx, fy = 0.0, 0.0
-            count = _neighbours(p, position, side_nm, n, start, bead, found)
+            count = 0
+            if reach_nm > 0.0:
+                count = _neighbours(p, position, side_nm, n, start, bead, found)
             a = field.kind[state[p]]
             for other in found[:count]:
                 b = field.kind[state[other]]
