@@ -19,7 +19,7 @@ from selector.leaves import (
 
 
 @njit(cache=True, error_model="numpy")
-def widest_axis(vectors: Any, order: Any, start: int, stop: int) -> int:
+def widest_axis(vectors: Any, order: Any, start: int, stop: int) -> Any:
     """The axis along which vectors[order[start:stop]] extend furthest."""
     best = 0
     greatest = np.float32(-1)

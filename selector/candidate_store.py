@@ -52,7 +52,7 @@ class CandidateStore:
 
     @property
     def selected_count(self) -> int:
-        return int(self.selected.count[0])
+        return int(self.selected.size[0])
 
     def make_room(self, arrivals: int = 0, selections: int = 0, slots: int = 0) -> None:
         """Make room for this many more candidates, selected points and k-lists."""
@@ -82,6 +82,10 @@ class CandidateStore:
             prints = self.departed[self.departed != 0]
             self.departed = empty_departed(int(self.departed_count * GROWTH))
             depart(self.departed, prints)
+
+    def enter_departed(self, prints: NDArray[np.uint64]) -> None:
+        """Add fingerprints of departed identifiers, for which room was made."""
+        depart(self.departed, prints)
 
     def rebuild_table(self, live: int) -> None:
         """Enter every live identifier in a table with room for `live`."""

@@ -27,6 +27,6 @@ def draw(seed: Any, purpose: Any, high: Any, low: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def uniform(seed: Any, purpose: Any, high: Any, low: Any) -> float:
+def uniform(seed: Any, purpose: Any, high: Any, low: Any) -> Any:
     """A float64 uniform on [0, 1) for one purpose and one 128-bit subject."""
     return np.float64(draw(seed, purpose, high, low) >> np.uint64(11)) * 2.0**-53

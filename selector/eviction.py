@@ -30,7 +30,7 @@ def take_out(pool: Any, selected: Any, table: Any, departed: Any, row: int, evic
     The leaf's top is the caller's to refresh.
     """
     place = pool.places[row]
-    if evicted and selected.count[0] > 0:
+    if evicted and selected.size[0] > 0:
         if pool.slots[place] >= 0:
             bring_up_to_date(pool, selected, place // LEAF)
             nearest = pool.neighbours[pool.slots[place]]
@@ -74,7 +74,7 @@ def warm_up_draws(pool: Any, seed: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def outlasts(values: Any, pool: Any, left: int, right: int) -> bool:
+def outlasts(values: Any, pool: Any, left: int, right: int) -> Any:
     """Whether place `left` is to be kept in preference to place `right`."""
     if values[left] != values[right]:
         return values[left] > values[right]
@@ -130,7 +130,7 @@ def evict_lowest(
     During the warm-up, whose ranking is the random draw, the lowest draws go. Filled in place
     order: importances (number,), codes (number, 2).
     """
-    if selected.count[0] < warm_up:
+    if selected.size[0] < warm_up:
         values = warm_up_draws(pool, seed)
     else:
         for leaf in range(pool.numbers[LEAVES]):
@@ -156,7 +156,7 @@ def withdraw(pool: Any, selected: Any, index: int) -> None:
     vector = np.empty(dimension, np.float32)
     for leaf in range(pool.numbers[LEAVES]):
         bring_up_to_date(pool, selected, leaf)
-        pool.leaves[leaf].applied = selected.count[0] - 1
+        pool.leaves[leaf].applied = selected.size[0] - 1
         for place in range(leaf * LEAF, leaf * LEAF + pool.leaves[leaf].count):
             slot = pool.slots[place]
             if slot >= 0:

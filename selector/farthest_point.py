@@ -16,8 +16,15 @@ from numpy.typing import NDArray
 
 from selector.candidate_store import CandidateStore
 from selector.greedy import DONE, NEEDS_SLOTS, add_few, first_not_finite, select_points
-from selector.identifiers import Identifier, IdentifierCodec, IdentifierError, Identifiers
+from selector.identifiers import (
+    Identifier,
+    IdentifierCodec,
+    IdentifierError,
+    Identifiers,
+    kind_of,
+)
 from selector.inspection import exact_importances, look_up, nearest_of_all
+from selector.snapshot import read_snapshot, write_snapshot
 
 LOGGER = logging.getLogger(__name__)
 FEW = 256  # arrivals inserted one by one per kernel call
@@ -76,7 +83,8 @@ class FarthestPointSampler:
         self.minimum_separation = float(minimum_separation)
         self.codec = IdentifierCodec()
         self.store = CandidateStore(self.dimension, self.k)
-        self.last_importances: NDArray[np.float64] = np.empty(0)
+        self.last_importances: NDArray[np.float64] = np.empty(0)  # of the last selection
+        self.last_codes = NO_DEPARTURES.codes
         self.last_evicted = NO_DEPARTURES
         self._leased: set[Identifier] = set()
         self._arrivals = np.zeros(0, np.int64)  # by row, kept for eviction="oldest" only
@@ -129,20 +137,34 @@ class FarthestPointSampler:
         vectors: float32 (n, dimension), finite. Raises VectorError or IdentifierError with nothing
         changed.
         """
+        return self.add_checked(*self.check(ids, vectors))
+
+    def check(
+        self, ids: Identifiers, vectors: NDArray[np.float32]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+        """The codes and contiguous vectors that `add_checked` takes. Raises as `add` does."""
         codes = self.codec.encode(ids)
-        vectors = self._checked(vectors, ids)
-        self.codec.adopt(ids)
+        vectors = checked_vectors(vectors, ids, self.dimension)
+        self.codec.adopt(kind_of(ids))
+        return codes, vectors
+
+    def add_checked(self, codes: NDArray[np.uint64], vectors: NDArray[np.float32]) -> int:
+        """`add` for input that `check` has passed."""
         self.last_evicted = NO_DEPARTURES
         number = len(codes)
         chunk = max(MANY, self.capacity)
-        if number <= FEW or number <= chunk:
+        if number <= chunk:
             return self._add(codes, vectors)
         evicted = []
         new = 0
         for start in range(0, number, chunk):
+            self.last_evicted = NO_DEPARTURES
             new += self._add(codes[start : start + chunk], vectors[start : start + chunk])
             evicted.append(self.last_evicted)
-        self.last_evicted = Departures(*map(np.concatenate, zip(*evicted, strict=True)))
+        self.last_evicted = Departures(
+            np.concatenate([part.codes for part in evicted]),
+            np.concatenate([part.importances for part in evicted]),
+        )
         return new
 
     def select(self, n: int, frozen: bool = False, lease: bool = False) -> list[Any]:
@@ -183,6 +205,7 @@ class FarthestPointSampler:
                 store.make_room_for_departures(REJECTS)
         picks = int(done[0])
         self.last_importances = importances[:picks]
+        self.last_codes = codes[:picks]
         self.last_evicted = NO_DEPARTURES
         if self.minimum_separation > 0:
             gone = np.concatenate(all_rejected)
@@ -206,12 +229,13 @@ class FarthestPointSampler:
         """
         self._check_leased(ids)
         for name in dict.fromkeys(ids):
-            codes = self.codec.encode([name])
+            codes = self._encode_one(name)
             index = -int(self._entries(codes)[0]) - 1
             vector = self.store.selected.vectors[index : index + 1].copy()
             self.store.unselect(index)
             self._leased.discard(name)
             self._add(codes, vector, evict=False)
+        self.last_evicted = NO_DEPARTURES
         self._enforce_capacity()
 
     def invalidate(self, ids: Identifiers) -> None:
@@ -234,13 +258,13 @@ class FarthestPointSampler:
         if np.any(entries < 0):
             raise IdentifierError(f"{self._first(ids, entries < 0)!r} is selected already")
         if vectors is not None:
-            points = self._checked(vectors, ids)
+            points = checked_vectors(vectors, ids, self.dimension)
         elif np.all(entries > 0):
             points = np.empty((len(codes), self.dimension), np.float32)
         else:
             unknown = self._first(ids, entries == 0)
             raise IdentifierError(f"{unknown!r} is not a candidate, so its vector is required")
-        self.codec.adopt(ids)
+        self.codec.adopt(kind_of(ids))
         everything, rows, *_ = self.store.read()
         order = np.argsort(rows)
         known = np.flatnonzero(entries > 0)
@@ -301,7 +325,7 @@ class FarthestPointSampler:
             if any(row.shape != (self.dimension,) for row in rows):
                 raise VectorError(f"every new vector must have shape ({self.dimension},)")
             stacked = np.array(rows) if rows else np.empty((0, self.dimension), np.float32)
-            vectors.append(self._checked(stacked, names))
+            vectors.append(checked_vectors(stacked, names, self.dimension))
         self.restore(codes, vectors[0], chosen, vectors[1])
 
     def restore(
@@ -313,7 +337,7 @@ class FarthestPointSampler:
     ) -> None:
         """Rebuild the store from its contents; departures and evicted counts stay as they are."""
         old = self.store
-        arrived = self._arrivals[self._rows_of(codes)] if self.eviction == "oldest" else None
+        arrived = self.arrivals(codes) if len(self) else None
         store = CandidateStore(self.dimension, self.k)
         store.make_room(arrivals=len(codes), selections=len(selected_codes))
         store.append(selected_vectors, selected_codes)
@@ -323,22 +347,35 @@ class FarthestPointSampler:
         store.add_many(codes, vectors)
         store.departed, store.departed_count = old.departed, old.departed_count
         self.store = store
-        if arrived is not None:
+        if self.eviction == "oldest":
             self._arrivals = np.zeros(len(store.pool.places), np.int64)
-            self._arrivals[self._rows_of(codes)] = arrived
+            if arrived is not None:
+                self._arrivals[self._rows_of(codes)] = arrived
+
+    def arrivals(self, codes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Arrival numbers of candidates, kept only for eviction="oldest" (else empty)."""
+        if self.eviction != "oldest" or len(codes) == 0:
+            return np.empty(0, np.int64)
+        return self._arrivals[self._rows_of(codes)]
+
+    def set_leases_and_arrivals(
+        self, leased: list[Any], codes: NDArray[np.uint64], arrivals: NDArray[np.int64]
+    ) -> None:
+        """Restore which selections are open, and when candidates arrived."""
+        self._leased = set(leased)
+        if len(arrivals):
+            self._arrivals[self._rows_of(codes)] = arrivals
+            self._arrived = int(arrivals.max())
 
     def save(self, path: str | Path) -> None:
         """Write the whole state to one file, atomically."""
-        from selector.snapshot import write_snapshot
-
         write_snapshot(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a state that `save` wrote. Raises SnapshotError for a file that is not one."""
-        from selector.snapshot import read_snapshot
-
-        return read_snapshot(cls, Path(path))
+        sampler: Self = read_snapshot(cls, Path(path))
+        return sampler
 
     def _add(
         self, codes: NDArray[np.uint64], vectors: NDArray[np.float32], evict: bool = True
@@ -397,21 +434,6 @@ class FarthestPointSampler:
         self._arrivals[leaving] = 0
         return codes, importances
 
-    def _checked(self, vectors: Any, ids: Identifiers) -> NDArray[np.float32]:
-        if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
-            given = vectors.dtype if isinstance(vectors, np.ndarray) else type(vectors).__name__
-            raise VectorError(f"vectors must be a float32 array, given {given}")
-        if vectors.shape != (len(ids), self.dimension):
-            raise VectorError(
-                f"vectors must have shape ({len(ids)}, {self.dimension}) for {len(ids)} ids, "
-                f"given {vectors.shape}"
-            )
-        vectors = np.ascontiguousarray(vectors)
-        bad = first_not_finite(vectors)
-        if bad >= 0:
-            raise VectorError(f"the vector of id {ids[bad]!r} is not finite: {vectors[bad]}")
-        return vectors
-
     def _entries(self, codes: NDArray[np.uint64]) -> NDArray[np.int32]:
         entries = np.empty(len(codes), np.int32)
         look_up(self.store.pool, self.store.selected, self.store.table, codes, entries)
@@ -433,9 +455,29 @@ class FarthestPointSampler:
             if name not in self._leased:
                 raise IdentifierError(f"{name!r} is not leased")
 
+    def _encode_one(self, name: Any) -> NDArray[np.uint64]:
+        return self.codec.encode([name])
+
     @staticmethod
     def _first(ids: Identifiers, mask: NDArray[np.bool_]) -> Any:
         return ids[int(np.argmax(mask))]
+
+
+def checked_vectors(vectors: Any, ids: Identifiers, dimension: int) -> NDArray[np.float32]:
+    """Contiguous finite float32 (len(ids), dimension). Raises VectorError, naming the id."""
+    if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
+        given = vectors.dtype if isinstance(vectors, np.ndarray) else type(vectors).__name__
+        raise VectorError(f"vectors must be a float32 array, given {given}")
+    if vectors.shape != (len(ids), dimension):
+        raise VectorError(
+            f"vectors must have shape ({len(ids)}, {dimension}) for {len(ids)} ids, "
+            f"given {vectors.shape}"
+        )
+    checked: NDArray[np.float32] = np.ascontiguousarray(vectors)
+    bad = first_not_finite(checked)
+    if bad >= 0:
+        raise VectorError(f"the vector of id {ids[bad]!r} is not finite: {checked[bad]}")
+    return checked
 
 
 def checked_integer(name: str, value: Any, least: int) -> int:

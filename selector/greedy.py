@@ -23,6 +23,7 @@ from selector.leaves import (
     NEXT_ROW,
     bring_up_to_date,
     gather,
+    greatest_of,
     insert,
     is_before,
     make_lists,
@@ -40,10 +41,11 @@ from selector.nearest import (
 )
 
 DONE, NEEDS_SLOTS, REJECTS_FULL = range(3)
+NOBODY, STALE, BARE, BEST = range(4)
 
 
 @njit(cache=True, error_model="numpy")
-def first_not_finite(vectors: Any) -> int:
+def first_not_finite(vectors: Any) -> Any:
     """Index of the first vector with a NaN or an infinity, -1 if there is none."""
     number, dimension = vectors.shape
     total = np.float32(0)
@@ -62,13 +64,13 @@ def first_not_finite(vectors: Any) -> int:
 @njit(cache=True, error_model="numpy")
 def refresh_pivots(selected: Any, pivots: Any, k: int) -> None:
     """Choose pivots again when a quarter more points are selected than last time."""
-    count = selected.count[0]
-    if count >= k and count > pivots.count[1] + pivots.count[1] // 4:
+    count = selected.size[0]
+    if count >= k and count > pivots.size[1] + pivots.size[1] // 4:
         choose_pivots(selected, pivots)
 
 
 @njit(cache=True, error_model="numpy")
-def admit(pool: Any, selected: Any, table: Any, departed: Any, codes: Any, rows: Any) -> int:
+def admit(pool: Any, selected: Any, table: Any, departed: Any, codes: Any, rows: Any) -> Any:
     """Give each code never seen before a row (else -1); return how many were new."""
     new = 0
     for i in range(codes.shape[0]):
@@ -96,7 +98,7 @@ def admit(pool: Any, selected: Any, table: Any, departed: Any, codes: Any, rows:
 def bound_all(pool: Any, selected: Any, pivots: Any, vectors: Any, bounds: Any) -> None:
     """Upper bounds of the importances of arrivals; infinite with fewer than k selected."""
     k = pool.distances.shape[1]
-    if selected.count[0] < k:
+    if selected.size[0] < k:
         bounds[:] = np.inf
         pool.numbers[KEYED] = -1
         return
@@ -109,7 +111,7 @@ def bound_all(pool: Any, selected: Any, pivots: Any, vectors: Any, bounds: Any) 
 def add_few(
     pool: Any, selected: Any, pivots: Any, table: Any, departed: Any, codes: Any, vectors: Any,
     rows: Any,
-) -> int:  # fmt: skip
+) -> Any:  # fmt: skip
     """Admit and insert arrivals one by one; return how many were new."""
     new = admit(pool, selected, table, departed, codes, rows)
     bounds = np.empty(vectors.shape[0])
@@ -123,7 +125,7 @@ def add_few(
 @njit(cache=True, error_model="numpy")
 def rekey(pool: Any, selected: Any, pivots: Any) -> None:
     """Bound every candidate anew; exactly while at most k points are selected."""
-    count = selected.count[0]
+    count = selected.size[0]
     k = pool.distances.shape[1]
     dimension = selected.vectors.shape[1]
     refresh_pivots(selected, pivots, k)
@@ -151,51 +153,60 @@ def rekey(pool: Any, selected: Any, pivots: Any) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def find_top(pool: Any, selected: Any) -> int:
+def look_at_top(
+    leaves: Any, leaf_count: int, group_tops: Any, slots: Any, rows: Any, codes: Any, seen: int
+) -> Any:
+    """(what, place) of the greatest bound: what must be done about it, or that it is the best.
+
+    Equal bounds are all looked at: each must be exact before the first identifier wins.
+    """
+    groups = (leaf_count + GROUP - 1) // GROUP
+    greatest = greatest_of(group_tops, 0, groups)
+    if greatest == -np.inf:
+        return NOBODY, -1
+    best = -1
+    for group in range(groups):
+        if group_tops[group] != greatest:
+            continue
+        for leaf in range(group * GROUP, min((group + 1) * GROUP, leaf_count)):
+            if leaves[leaf].top != greatest:
+                continue
+            place = leaf * LEAF + leaves[leaf].top_at
+            if leaves[leaf].applied != seen:
+                return STALE, place
+            if slots[place] < 0:
+                return BARE, place
+            if best < 0 or is_before(codes, rows[place], rows[best]):
+                best = place
+    return BEST, best
+
+
+@njit(cache=True, error_model="numpy")
+def find_top(pool: Any, selected: Any) -> Any:
     """Place of the candidate of greatest importance, the first identifier of equals.
 
     -1 without candidates, -2 without room for one more list.
     """
-    count = selected.count[0]
-    place_of_one = np.empty(1, np.int32)
+    places = np.empty(1, np.int32)
     while True:
-        greatest = -np.inf
-        groups = (pool.numbers[LEAVES] + GROUP - 1) // GROUP
-        for group in range(groups):
-            greatest = max(greatest, pool.group_tops[group])
-        if greatest == -np.inf:
-            return -1
-        best = -1
-        settled = True
-        for group in range(groups):
-            if pool.group_tops[group] != greatest:
-                continue
-            for leaf in range(group * GROUP, min((group + 1) * GROUP, pool.numbers[LEAVES])):
-                if pool.leaves[leaf].top != greatest:
-                    continue
-                if pool.leaves[leaf].applied != count:
-                    bring_up_to_date(pool, selected, leaf)
-                    settled = settled and pool.leaves[leaf].top == greatest
-                place = leaf * LEAF + pool.leaves[leaf].top_at
-                if settled and pool.slots[place] < 0:
-                    if slots_left(pool) < 1:
-                        return -2
-                    place_of_one[0] = place
-                    make_lists(pool, selected, leaf, place_of_one)
-                    refresh_top(pool, leaf)
-                    settled = False
-                if not settled:
-                    break
-                if best < 0 or is_before(pool.codes, pool.rows[place], pool.rows[best]):
-                    best = place
-            if not settled:
-                break
-        if settled:
-            return best
+        what, place = look_at_top(
+            pool.leaves, pool.numbers[LEAVES], pool.group_tops, pool.slots, pool.rows, pool.codes,
+            selected.size[0],
+        )  # fmt: skip
+        if what == STALE:
+            bring_up_to_date(pool, selected, place // LEAF)
+        elif what == BARE:
+            if slots_left(pool) < 1:
+                return -2
+            places[0] = place
+            make_lists(pool, selected, place // LEAF, places)
+            refresh_top(pool, place // LEAF)
+        else:
+            return place
 
 
 @njit(cache=True, error_model="numpy")
-def find_warm_up(pool: Any, seed: Any) -> int:
+def find_warm_up(pool: Any, seed: Any) -> Any:
     """Place of the candidate with the greatest warm-up draw, -1 without candidates."""
     best = -1
     greatest = -1.0
@@ -212,51 +223,64 @@ def find_warm_up(pool: Any, seed: Any) -> int:
 
 
 @njit(cache=True, error_model="numpy")
+def find_best(pool: Any, selected: Any, pivots: Any, warm_up: int, seed: Any) -> Any:
+    """Place of the next pick: by draw in the warm-up, else by importance; else as `find_top`."""
+    count = selected.size[0]
+    if count < warm_up:
+        return find_warm_up(pool, seed)
+    k = pool.distances.shape[1]
+    keyed = pool.numbers[KEYED]
+    if (keyed != count) if count <= k else (keyed < k):
+        rekey(pool, selected, pivots)
+    return find_top(pool, selected)
+
+
+@njit(cache=True, error_model="numpy")
+def importance_and_separation(pool: Any, selected: Any, place: int, vector: Any) -> Any:
+    """Exact importance and nearest distance of a candidate, by its list or without."""
+    slot = pool.slots[place]
+    if slot >= 0 and pool.leaves[place // LEAF].applied == selected.size[0]:
+        return pool.bounds[place], pool.distances[slot, 0]
+    k = pool.distances.shape[1]
+    distances = np.empty((1, k))
+    find_nearest(selected, vector, distances, np.empty((1, k), np.int32))
+    return mean_of_nearest(distances[0], selected.size[0]), distances[0, 0]
+
+
+@njit(cache=True, error_model="numpy")
+def separation_from(vectors: Any, number: int, vector: Any) -> Any:
+    """Distance from a vector (1, d) to the nearest of vectors[:number]."""
+    dimension = vectors.shape[1]
+    closest = np.inf
+    for i in range(number):
+        gap = distance(vector.reshape(-1), 0, vectors.reshape(-1), i * dimension, dimension)
+        closest = min(closest, gap)
+    return closest
+
+
+@njit(cache=True, error_model="numpy")
 def select_points(
     pool: Any, selected: Any, pivots: Any, table: Any, departed: Any, wanted: int, warm_up: int,
     seed: Any, frozen: bool, separation: float, done: Any, importances: Any, vectors: Any,
     codes: Any, rejected: Any,
-) -> int:  # fmt: skip
+) -> Any:  # fmt: skip
     """Move up to `wanted` candidates to the selected points; DONE, or why to call again.
 
     done (2,): picks so far, rejects so far (nearer than `separation` to a selected point, evicted).
     Filled: importances (n,), vectors (n, d), codes (n, 2), rejected codes (r, 2). A frozen batch is
     ranked once: its points are not appended, the caller does that with `append_batch`.
     """
-    k = pool.distances.shape[1]
-    dimension = vectors.shape[1]
-    one = np.empty((1, dimension), np.float32)
-    nearest = np.empty((1, k))
-    indices = np.empty((1, k), np.int32)
+    one = np.empty((1, vectors.shape[1]), np.float32)
     while done[0] < wanted:
-        count = selected.count[0]
-        if count < warm_up:
-            place = find_warm_up(pool, seed)
-        else:
-            keyed = pool.numbers[KEYED]
-            if keyed != count if count <= k else keyed < k:
-                rekey(pool, selected, pivots)
-            place = find_top(pool, selected)
-        if place == -2:
-            return NEEDS_SLOTS
+        count = selected.size[0]
+        place = find_best(pool, selected, pivots, warm_up, seed)
         if place < 0:
-            return DONE
+            return DONE if place == -1 else NEEDS_SLOTS
         row = pool.rows[place]
         gather(pool, place, one[0])
-        slot = pool.slots[place]
-        if count >= warm_up:
-            importance = pool.bounds[place]
-            closest = pool.distances[slot, 0]
-        else:
-            find_nearest(selected, one, nearest, indices)
-            importance = mean_of_nearest(nearest[0], count)
-            closest = nearest[0, 0]
-        if frozen:
-            for earlier in range(done[0]):
-                gap = distance(
-                    one.reshape(-1), 0, vectors.reshape(-1), earlier * dimension, dimension
-                )
-                closest = min(closest, gap) if separation > 0 else closest
+        importance, closest = importance_and_separation(pool, selected, place, one)
+        if frozen and separation > 0:
+            closest = min(closest, separation_from(vectors, done[0], one))
         if closest < separation:
             if done[1] == rejected.shape[0]:
                 return REJECTS_FULL

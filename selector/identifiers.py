@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from selector.counter_random import mix
 
 Identifier: TypeAlias = int | str
-Identifiers: TypeAlias = Sequence[int] | Sequence[str] | NDArray[Any]
+Identifiers: TypeAlias = Sequence[Identifier] | Sequence[int] | Sequence[str] | NDArray[Any]
 
 SHORT = 16  # bytes of a code
 ABSENT = 0
@@ -34,6 +34,7 @@ class IdentifierCodec:
     def __init__(self) -> None:
         self.kind: str | None = None  # "integer" or "string", fixed by the first identifier
         self.long_strings: dict[bytes, str] = {}
+        self._unadopted: dict[bytes, str] = {}
 
     def encode(self, ids: Identifiers) -> NDArray[np.uint64]:
         """Codes (n, 2) uint64. Raises IdentifierError; remembers nothing before `adopt`."""
@@ -42,21 +43,25 @@ class IdentifierCodec:
             raise IdentifierError(f"ids must be one-dimensional, given shape {array.shape}")
         if len(ids) == 0:
             return np.zeros((0, 2), np.uint64)
-        kind = self._kind_of(ids)
+        kind = kind_of(ids)
         if self.kind is not None and kind != self.kind:
             raise IdentifierError(f"ids of this sampler are {self.kind}s, given a {kind}")
-        return self._integers(ids) if kind == "integer" else self._strings(ids)
+        self._unadopted = {}
+        return _integers(ids) if kind == "integer" else self._strings(ids)
 
-    def adopt(self, ids: Identifiers) -> None:
-        """Fix the kind and keep the text of long strings: call once the ids are accepted."""
-        if len(ids) == 0:
-            return
-        self.kind = self._kind_of(ids)
-        if self.kind == "string":
-            for text in ids:
-                data = str(text).encode()
-                if len(data) > SHORT:
-                    self.long_strings[_digest(data)] = str(text)
+    def adopt(self, kind: str | None) -> None:
+        """Fix the kind and keep the long strings last encoded: once those ids are accepted."""
+        self.kind = kind or self.kind
+        self.long_strings |= self._unadopted
+        self._unadopted = {}
+
+    def keep_long_strings(self, texts: list[str]) -> None:
+        """Keep texts that do not fit a code."""
+        self.long_strings |= {_digest(text.encode()): text for text in texts}
+
+    def long_texts(self, codes: NDArray[np.uint64]) -> list[str]:
+        """Those of the identifiers that do not fit their code."""
+        return [text for text in self.decode(codes) if len(text.encode()) > SHORT]
 
     def decode(self, codes: NDArray[np.uint64]) -> list[Any]:
         """The identifiers of codes (n, 2), as Python ints or strs."""
@@ -67,36 +72,17 @@ class IdentifierCodec:
         words = [raw[at : at + SHORT] for at in range(0, len(raw), SHORT)]
         return [self.long_strings.get(word) or word.rstrip(b"\0").decode() for word in words]
 
-    def _kind_of(self, ids: Identifiers) -> str:
-        first = ids[0]
-        if isinstance(first, str):
-            return "string"
-        if isinstance(first, int | np.integer) and not isinstance(first, bool):
-            return "integer"
-        raise IdentifierError(f"an id must be an integer or a string, given {first!r}")
-
-    def _integers(self, ids: Identifiers) -> NDArray[np.uint64]:
-        codes = np.zeros((len(ids), 2), np.uint64)
-        try:
-            array = np.asarray(ids)
-            if (array.dtype.kind == "i" and array.min() >= 0) or array.dtype.kind == "u":
-                codes[:, 1] = array
-            else:
-                codes[:, 1] = [_checked_integer(value) for value in ids]
-        except OverflowError:
-            codes[:, 1] = [_checked_integer(value) for value in ids]
-        return codes
-
     def _strings(self, ids: Identifiers) -> NDArray[np.uint64]:
         try:
-            data = [text.encode() for text in ids]
+            data = [text.encode() for text in list[Any](ids)]
         except AttributeError:
             other = next(value for value in ids if not isinstance(value, str))
             raise IdentifierError(f"ids of this sampler are strings, given {other!r}") from None
         words = []
-        for word in data:
+        for text, word in zip(ids, data, strict=True):
             if len(word) > SHORT:
                 word = _digest(word)
+                self._unadopted[word] = str(text)
             elif not word or word.endswith(b"\0"):
                 raise IdentifierError(
                     f"a string id must not be empty or end in NUL, given {word!r}"
@@ -104,6 +90,30 @@ class IdentifierCodec:
             words.append(word.ljust(SHORT, b"\0"))
         packed = np.frombuffer(b"".join(words), ">u8").reshape(-1, 2)
         return packed.astype(np.uint64)
+
+
+def kind_of(ids: Identifiers) -> str | None:
+    """ "integer" or "string" by the first identifier, None if there is none."""
+    if len(ids) == 0:
+        return None
+    first = ids[0]
+    if isinstance(first, str):
+        return "string"
+    if isinstance(first, int | np.integer) and not isinstance(first, bool):
+        return "integer"
+    raise IdentifierError(f"an id must be an integer or a string, given {first!r}")
+
+
+def _integers(ids: Identifiers) -> NDArray[np.uint64]:
+    codes = np.zeros((len(ids), 2), np.uint64)
+    array = np.empty(0)
+    try:
+        array = np.asarray(ids)
+        exact = array.dtype.kind == "u" or (array.dtype.kind == "i" and array.min() >= 0)
+    except OverflowError:
+        exact = False
+    codes[:, 1] = array if exact else [_checked_integer(value) for value in ids]
+    return codes
 
 
 def _digest(data: bytes) -> bytes:
@@ -139,7 +149,7 @@ def fingerprint(high: Any, low: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def find(table: Any, codes: Any, selected_codes: Any, high: Any, low: Any) -> int:
+def find(table: Any, codes: Any, selected_codes: Any, high: Any, low: Any) -> Any:
     """Table position of a code, or of the free place where it would go.
 
     An entry v > 0 stands for candidate row v - 1, v < 0 for selected point -v - 1, 0 is free.
@@ -179,7 +189,7 @@ def forget(table: Any, codes: Any, selected_codes: Any, at: int) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def departed_position(departed: Any, print_: Any) -> int:
+def departed_position(departed: Any, print_: Any) -> Any:
     """Position of a fingerprint in the set, or of the free place where it would go."""
     size = np.uint64(departed.size)
     at = ((print_ >> np.uint64(32)) * size) >> np.uint64(32)
@@ -191,7 +201,7 @@ def departed_position(departed: Any, print_: Any) -> int:
 
 
 @njit(cache=True, error_model="numpy")
-def depart(departed: Any, prints: Any) -> int:
+def depart(departed: Any, prints: Any) -> Any:
     """Add fingerprints to the set, which has room; return how many were new."""
     new = 0
     for i in range(prints.size):
@@ -204,7 +214,7 @@ def depart(departed: Any, prints: Any) -> int:
 
 @njit(cache=True, error_model="numpy")
 def fill_table(table: Any, rows: Any, codes: Any, selected_codes: Any, selected_count: int) -> None:
-    """Enter these candidate rows and the first `selected_count` selected points in an empty table."""
+    """Enter candidate rows and the first `selected_count` selected points in an empty table."""
     for row in rows:
         table[find(table, codes, selected_codes, codes[row, 0], codes[row, 1])] = row + 1
     for index in range(selected_count):

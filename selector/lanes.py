@@ -11,10 +11,16 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
-from numba.extending import intrinsic, register_model
+from numba.extending import intrinsic as typed_intrinsic
+from numba.extending import register_model
 
 LANES = 16
 VECTOR = ir.VectorType(ir.FloatType(), LANES)
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """numba's decorator, untyped: callers do not pass the typing context of the definition."""
+    return typed_intrinsic(function)
 
 
 class LanesType(types.Type):
@@ -70,11 +76,11 @@ def splat(typingctx: Any, scalar: Any) -> tuple[Any, Callable[..., Any]]:
 def add_squared_difference(
     typingctx: Any, total: Any, left: Any, right: Any
 ) -> tuple[Any, Callable[..., Any]]:
-    """total + (left - right)², fused where the CPU can: for filters with a margin, never decisions."""
+    """total + (left - right)², fused where the CPU can: for filters with a margin only."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         difference = builder.fsub(arguments[1], arguments[2])
-        fused = cgutils.get_or_insert_function(
+        fused = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
             builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
         )
         return builder.call(fused, [difference, difference, arguments[0]])

@@ -126,7 +126,7 @@ def grown_pool(pool: Pool, leaves: int, slots: int, rows: int) -> Pool:
 
 
 @njit(cache=True, error_model="numpy")
-def open_leaf(pool: Any, applied: int) -> int:
+def open_leaf(pool: Any, applied: int) -> Any:
     """Start an empty leaf that has seen `applied` selected points; return its number."""
     leaf = pool.numbers[LEAVES]
     pool.numbers[LEAVES] = leaf + 1
@@ -147,7 +147,7 @@ def open_leaf(pool: Any, applied: int) -> int:
 
 
 @njit(cache=True, error_model="numpy")
-def is_before(codes: Any, left: int, right: int) -> bool:
+def is_before(codes: Any, left: int, right: int) -> Any:
     """Whether the identifier of row `left` sorts before that of row `right`."""
     if codes[left, 0] != codes[right, 0]:
         return codes[left, 0] < codes[right, 0]
@@ -155,35 +155,35 @@ def is_before(codes: Any, left: int, right: int) -> bool:
 
 
 @njit(cache=True, error_model="numpy")
-def outranks(pool: Any, here: int, there: int) -> bool:
-    """Order of places by bound; equal: first those still without a list, then by identifier."""
-    if pool.bounds[here] != pool.bounds[there]:
-        return pool.bounds[here] > pool.bounds[there]
-    bare_here = pool.slots[here] < 0
-    bare_there = pool.slots[there] < 0
+def outranks(slots: Any, rows: Any, codes: Any, here: int, there: int) -> Any:
+    """Order of places of equal bound: first those without a list, then by identifier."""
+    bare_here = slots[here] < 0
+    bare_there = slots[there] < 0
     if bare_here != bare_there:
         return bare_here
-    return is_before(pool.codes, pool.rows[here], pool.rows[there])
+    return is_before(codes, rows[here], rows[there])
 
 
 @njit(cache=True, error_model="numpy")
-def set_top(pool: Any, leaf: int, top: float, top_at: int) -> None:
+def set_top(
+    leaves: Any, leaf_count: int, group_tops: Any, leaf: int, top: float, top_at: int
+) -> None:
     """Record a leaf's greatest bound and keep the greatest of its group."""
-    old = pool.leaves[leaf].top
-    pool.leaves[leaf].top = top
-    pool.leaves[leaf].top_at = top_at
+    old = leaves[leaf].top
+    leaves[leaf].top = top
+    leaves[leaf].top_at = top_at
     group = leaf // GROUP
-    if top >= pool.group_tops[group]:
-        pool.group_tops[group] = top
-    elif old == pool.group_tops[group]:
+    if top >= group_tops[group]:
+        group_tops[group] = top
+    elif old == group_tops[group]:
         greatest = -np.inf
-        for other in range(group * GROUP, min((group + 1) * GROUP, pool.numbers[LEAVES])):
-            greatest = max(greatest, pool.leaves[other].top)
-        pool.group_tops[group] = greatest
+        for other in range(group * GROUP, min((group + 1) * GROUP, leaf_count)):
+            greatest = leaves[other].top if leaves[other].top > greatest else greatest
+        group_tops[group] = greatest
 
 
 @njit(cache=True, error_model="numpy")
-def greatest_of(values: Any, start: int, stop: int) -> float:
+def greatest_of(values: Any, start: int, stop: int) -> Any:
     """max(values[start:stop]) of at least one value, in four chains for speed."""
     m0, m1, m2, m3 = values[start], values[start], values[start], values[start]
     at = start
@@ -200,20 +200,26 @@ def greatest_of(values: Any, start: int, stop: int) -> float:
 
 
 @njit(cache=True, error_model="numpy")
+def top_place(bounds: Any, slots: Any, rows: Any, codes: Any, start: int, stop: int) -> Any:
+    """Place of the greatest bound in start..stop, -1 if that is empty."""
+    if start == stop:
+        return -1
+    greatest = greatest_of(bounds, start, stop)
+    best = -1
+    for place in range(start, stop):
+        if bounds[place] == greatest and (best < 0 or outranks(slots, rows, codes, place, best)):
+            best = place
+    return best
+
+
+@njit(cache=True, error_model="numpy")
 def refresh_top(pool: Any, leaf: int) -> None:
     """Find the leaf's greatest bound again."""
-    base = leaf * LEAF
-    count = pool.leaves[leaf].count
-    if count == 0:
-        set_top(pool, leaf, -np.inf, 0)
-        return
-    bounds = pool.bounds
-    greatest = greatest_of(bounds, base, base + count)
-    best = -1
-    for place in range(base, base + count):
-        if bounds[place] == greatest and (best < 0 or outranks(pool, place, best)):
-            best = place
-    set_top(pool, leaf, greatest, best - base)
+    start = leaf * LEAF
+    stop = start + pool.leaves[leaf].count
+    best = top_place(pool.bounds, pool.slots, pool.rows, pool.codes, start, stop)
+    top = pool.bounds[best] if best >= 0 else -np.inf
+    set_top(pool.leaves, pool.numbers[LEAVES], pool.group_tops, leaf, top, max(best - start, 0))
 
 
 @njit(cache=True, error_model="numpy")
@@ -321,8 +327,10 @@ def insert(pool: Any, vector: Any, row: int, bound: float) -> None:
     pool.numbers[CANDIDATES] += 1
     if bound >= pool.leaves[leaf].top:
         best = leaf * LEAF + pool.leaves[leaf].top_at
-        if pool.leaves[leaf].count == 1 or outranks(pool, place, best):
-            set_top(pool, leaf, bound, place - leaf * LEAF)
+        higher = pool.leaves[leaf].count == 1 or bound > pool.leaves[leaf].top
+        if higher or outranks(pool.slots, pool.rows, pool.codes, place, best):
+            top_at = place - leaf * LEAF
+            set_top(pool.leaves, pool.numbers[LEAVES], pool.group_tops, leaf, bound, top_at)
 
 
 @njit(cache=True, error_model="numpy")
@@ -390,7 +398,7 @@ def near_box(lanes: Any, base: int, boxes: Any, box: int, dimension: int, limit:
 @njit(cache=True, error_model="numpy")
 def insert_into_list(
     distances: Any, neighbours: Any, slot: int, k: int, value: float, index: int
-) -> float:
+) -> Any:
     """Insert a distance below the last into an ascending list; return the new importance."""
     last = slot * k + k - 1
     position = last
@@ -412,7 +420,7 @@ def apply_pending(
     leaf: int, first: int, stop: int, lanes: Any, points: Any, coordinates: Any, boxes: Any,
     kth_squared: Any, bounds: Any, slots: Any, distances: Any, neighbours: Any, dimension: int,
     k: int, members: int, reach: Any,
-) -> bool:  # fmt: skip
+) -> Any:  # fmt: skip
     """Offer selected points first..stop to the lists of one leaf; whether any was taken.
 
     All arrays flat. It takes arrays, not a Pool: passing one by value costs more than the work.
@@ -459,7 +467,7 @@ def apply_pending(
 @njit(cache=True, error_model="numpy")
 def bring_up_to_date(pool: Any, selected: Any, leaf: int) -> None:
     """Apply to a leaf every selected point it has not seen; lists and their bounds become exact."""
-    count = selected.count[0]
+    count = selected.size[0]
     first = pool.leaves[leaf].applied
     pool.leaves[leaf].applied = count
     if first == count or pool.leaves[leaf].reach < 0:
@@ -479,7 +487,7 @@ def bring_up_to_date(pool: Any, selected: Any, leaf: int) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def slots_left(pool: Any) -> int:
+def slots_left(pool: Any) -> Any:
     """How many more lists there is room for."""
     return pool.distances.shape[0] - pool.numbers[NEXT_SLOT] + pool.numbers[FREE_SLOTS]
 
@@ -511,11 +519,11 @@ def make_lists(pool: Any, selected: Any, leaf: int, places: Any) -> None:
         kth = filter_threshold(distances[i, k - 1], dimension)
         pool.kth_squared[place] = kth
         pool.leaves[leaf].reach = max(pool.leaves[leaf].reach, kth)
-        pool.bounds[place] = mean_of_nearest(distances[i], selected.count[0])
+        pool.bounds[place] = mean_of_nearest(distances[i], selected.size[0])
 
 
 @njit(cache=True, error_model="numpy")
-def make_all_lists(pool: Any, selected: Any, leaf: int) -> int:
+def make_all_lists(pool: Any, selected: Any, leaf: int) -> Any:
     """Bring a leaf up to date and give every bare candidate a list; -1 if there is no room."""
     bring_up_to_date(pool, selected, leaf)
     base = leaf * LEAF

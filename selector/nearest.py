@@ -31,7 +31,7 @@ BOUND_SLACK = 1.0 + 1e-12  # a bound is summed in any order; this exceeds the di
 
 
 class Selected(NamedTuple):
-    """The selected points, oldest first. Written only by `append_selected` and its owner's growth."""
+    """The selected points, oldest first; written only by `append_selected`."""
 
     lanes: NDArray[
         np.float32
@@ -39,7 +39,7 @@ class Selected(NamedTuple):
     vectors: NDArray[np.float32]  # (capacity, dimension)
     codes: NDArray[np.uint64]  # (capacity, 2)
     evicted_near: NDArray[np.int64]  # (capacity,) evicted points whose nearest selected it was
-    count: NDArray[np.int64]  # (1,)
+    size: NDArray[np.int64]  # (1,)
 
 
 class Pivots(NamedTuple):
@@ -47,7 +47,7 @@ class Pivots(NamedTuple):
 
     lanes: NDArray[np.float32]  # as Selected.lanes
     neighbours: NDArray[np.int32]  # (pivots, k) indices of selected points
-    count: NDArray[np.int64]  # (2,) pivots, and selected points when they were chosen
+    size: NDArray[np.int64]  # (2,) pivots, and selected points when they were chosen
 
 
 def empty_selected(dimension: int, capacity: int) -> Selected:
@@ -58,19 +58,19 @@ def empty_selected(dimension: int, capacity: int) -> Selected:
         vectors=np.zeros((blocks * BLOCK, dimension), np.float32),
         codes=np.zeros((blocks * BLOCK, 2), np.uint64),
         evicted_near=np.zeros(blocks * BLOCK, np.int64),
-        count=np.zeros(1, np.int64),
+        size=np.zeros(1, np.int64),
     )
 
 
 def grown_selected(selected: Selected, capacity: int) -> Selected:
     """The same points with room for `capacity`."""
-    count = int(selected.count[0])
+    count = int(selected.size[0])
     grown = empty_selected(selected.vectors.shape[1], capacity)
     grown.lanes[: selected.lanes.size] = selected.lanes
     grown.vectors[:count] = selected.vectors[:count]
     grown.codes[:count] = selected.codes[:count]
     grown.evicted_near[:count] = selected.evicted_near[:count]
-    grown.count[0] = count
+    grown.size[0] = count
     return grown
 
 
@@ -79,12 +79,12 @@ def empty_pivots(dimension: int, k: int) -> Pivots:
     return Pivots(
         lanes=np.full(PIVOTS * dimension, np.inf, np.float32),
         neighbours=np.zeros((PIVOTS, k), np.int32),
-        count=np.zeros(2, np.int64),
+        size=np.zeros(2, np.int64),
     )
 
 
 @njit(cache=True, error_model="numpy")
-def distance(left: Any, left_at: int, right: Any, right_at: int, dimension: int) -> float:
+def distance(left: Any, left_at: int, right: Any, right_at: int, dimension: int) -> Any:
     """Distance of two float32 vectors inside flat arrays, summed in float64 in axis order."""
     total = 0.0
     for axis in range(dimension):
@@ -94,7 +94,7 @@ def distance(left: Any, left_at: int, right: Any, right_at: int, dimension: int)
 
 
 @njit(cache=True, error_model="numpy")
-def mean_of_nearest(distances: Any, selected_count: int) -> float:
+def mean_of_nearest(distances: Any, selected_count: int) -> Any:
     """Mean of an ascending list of the nearest distances; infinite while nothing is selected."""
     count = min(distances.size, selected_count)
     if count == 0:
@@ -106,7 +106,7 @@ def mean_of_nearest(distances: Any, selected_count: int) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def filter_threshold(kth_distance: float, dimension: int) -> np.float32:
+def filter_threshold(kth_distance: float, dimension: int) -> Any:
     """A float32 squared distance that no point nearer than `kth_distance` can exceed."""
     margin = 1.0 + (dimension + 8) * ROUNDING
     return np.float32(kth_distance * kth_distance * margin) + TINY
@@ -127,7 +127,7 @@ def insert_distance(distances: Any, indices: Any, value: float, index: int) -> N
 @njit(cache=True, error_model="numpy")
 def append_selected(selected: Any, vector: Any, code: Any) -> None:
     """Add one point at the end; the caller has made room."""
-    at = selected.count[0]
+    at = selected.size[0]
     dimension = vector.size
     base = at // BLOCK * dimension * BLOCK + at % BLOCK
     for axis in range(dimension):
@@ -136,7 +136,7 @@ def append_selected(selected: Any, vector: Any, code: Any) -> None:
     selected.codes[at, 0] = code[0]
     selected.codes[at, 1] = code[1]
     selected.evicted_near[at] = 0
-    selected.count[0] = at + 1
+    selected.size[0] = at + 1
 
 
 @njit(cache=True, error_model="numpy")
@@ -176,7 +176,7 @@ def smallest_per_block(lanes: Any, count: int, vectors: Any, minima: Any) -> Non
 def within(
     lanes: Any, base: int, stride: int, vector: Any, vector_at: int, dimension: int, limit: Any
 ) -> Any:
-    """Bit i is set where point i of the 64 starting at `base` has float32 |vector - s|² <= limit."""
+    """Bit i is set where point i of the 64 at `base` has float32 |vector - s|² <= limit."""
     zero = splat(np.float32(0))
     s0 = zero
     s1 = zero
@@ -196,7 +196,7 @@ def within(
 
 
 @njit(cache=True, error_model="numpy")
-def count_at_most(values: Any, start: int, size: int, limit: Any) -> int:
+def count_at_most(values: Any, start: int, size: int, limit: Any) -> Any:
     """How many of values[start : start + size] are <= limit; size is a multiple of 16."""
     total = 0
     bound = splat(limit)
@@ -206,7 +206,7 @@ def count_at_most(values: Any, start: int, size: int, limit: Any) -> int:
 
 
 @njit(cache=True, error_model="numpy")
-def limit_of_k(values: Any, start: int, size: int, k: int) -> np.float32:
+def limit_of_k(values: Any, start: int, size: int, k: int) -> Any:
     """A value that at least k, and hardly more, of values[start : start + size] do not exceed.
 
     Bisection from the largest of the first k: a sort of a few dozen values costs five times more.
@@ -234,10 +234,10 @@ def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> N
     """The k nearest selected points of each vector, ascending, padded with inf and -1.
 
     A value that k block minima do not exceed is at least the k-th smallest distance, so only
-    blocks whose minimum does not exceed it can hold a neighbour. vectors (n, d) float32; distances (n, k) float64
-    and indices (n, k) int32 are overwritten.
+    blocks whose minimum does not exceed it can hold a neighbour. vectors (n, d) float32;
+    distances (n, k) float64 and indices (n, k) int32 are overwritten.
     """
-    count = selected.count[0]
+    count = selected.size[0]
     number, dimension = vectors.shape
     k = distances.shape[1]
     blocks = (count + BLOCK - 1) // BLOCK
@@ -287,7 +287,7 @@ def keep_nearest(values: Any, hits: Any, hit_count: int, distances: Any, indices
 @njit(cache=True, error_model="numpy")
 def choose_pivots(selected: Any, pivots: Any) -> None:
     """Take evenly spaced selected points, at most 256, and find the neighbours of each."""
-    count = selected.count[0]
+    count = selected.size[0]
     number = min(count, PIVOTS)
     dimension = selected.vectors.shape[1]
     k = pivots.neighbours.shape[1]
@@ -299,12 +299,12 @@ def choose_pivots(selected: Any, pivots: Any) -> None:
         for axis in range(dimension):
             pivots.lanes[base + axis * BLOCK] = vectors[i, axis]
     find_nearest(selected, vectors, np.empty((number, k)), pivots.neighbours[:number])
-    pivots.count[0] = number
-    pivots.count[1] = count
+    pivots.size[0] = number
+    pivots.size[1] = count
 
 
 @njit(cache=True, error_model="numpy")
-def bound_importance(selected: Any, pivots: Any, vector: Any) -> float:
+def bound_importance(selected: Any, pivots: Any, vector: Any) -> Any:
     """An upper bound of the importance: the mean distance to the k neighbours of one pivot.
 
     The mean over any k selected points bounds the mean over the k nearest, now and for ever.
@@ -314,7 +314,7 @@ def bound_importance(selected: Any, pivots: Any, vector: Any) -> float:
     rows = selected.vectors.reshape(-1)
     nearest_pivot = 0
     least = np.float32(np.inf)
-    for block in range((pivots.count[0] + BLOCK - 1) // BLOCK):
+    for block in range((pivots.size[0] + BLOCK - 1) // BLOCK):
         base = block * dimension * BLOCK
         for offset in range(0, BLOCK, 16):
             squared = splat(np.float32(0))
