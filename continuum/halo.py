@@ -158,7 +158,8 @@ def _linked_library() -> str:
     """Name of the MPI that mpi4py would load, found without initialising it."""
     import mpi4py
 
-    mpi4py.rc.initialize = False
+    # Left to itself, mpi4py finalises at exit only what it initialised.
+    mpi4py.rc(initialize=False, finalize=True)
     from mpi4py import MPI
 
     version: str = MPI.Get_library_version()
