@@ -15,6 +15,7 @@ from continuum.checkpoints import (
 )
 
 SCALARS = {"step": 2**40, "seed": 2**64 - 1, "time_us": 0.1, "name": "µ", "noise": True}
+POSITION = np.array([[1.25, 2.5], [3.75, 4.5], [np.nan, np.nan]])
 
 
 def density_of(seed=0):
@@ -23,12 +24,11 @@ def density_of(seed=0):
 
 def save(folder, index, hash_="abc", cuts=(0, 4, 16, 24), **options):
     density = density_of(index)
-    position = np.full((6, 2), np.nan)
     with checkpoint_writer(folder, index, hash_, SCALARS, **options) as writer:
         writer.declare("density", density.shape, np.int32)
         for first, last in pairwise(cuts):
             writer.write_rows("density", first, density[:, first:last])
-        writer.write("position", position)
+        writer.write("position", POSITION)
         writer.write("empty", np.zeros(0))
 
 
@@ -41,7 +41,7 @@ def test_arrays_and_scalars_come_back_bit_for_bit(tmp_path):
             name: type(value) for name, value in SCALARS.items()
         }
         np.testing.assert_array_equal(checkpoint.read("density"), density_of(7), strict=True)
-        np.testing.assert_array_equal(checkpoint.read("position"), np.full((6, 2), np.nan))
+        np.testing.assert_array_equal(checkpoint.read("position"), POSITION)
         assert checkpoint.read("empty").shape == (0,)
         rows = checkpoint.read_rows("density", 5, 6)
         np.testing.assert_array_equal(rows, density_of(7)[:, 5:11])
@@ -76,8 +76,9 @@ def test_damage_anywhere_is_found_or_changes_nothing(tmp_path):
     path = checkpoint_path(tmp_path, 1)
     whole = path.read_bytes()
     harmless = unnamed = 0
-    offsets = np.random.default_rng(0).choice(len(whole), 400, replace=False)
-    for offset in offsets:
+    anywhere = np.random.default_rng(0).choice(len(whole), 400, replace=False)
+    aimed = [whole.index(part) for part in (POSITION.tobytes(), b"abc", "µ".encode())]
+    for offset in [*anywhere, *aimed]:
         damaged = bytearray(whole)
         damaged[offset] ^= 0x10
         path.write_bytes(damaged)
@@ -89,11 +90,11 @@ def test_damage_anywhere_is_found_or_changes_nothing(tmp_path):
         harmless += 1
         with open_checkpoint(path) as checkpoint:
             np.testing.assert_array_equal(checkpoint.read("density"), density_of(1))
-            np.testing.assert_array_equal(checkpoint.read("position"), np.full((6, 2), np.nan))
+            np.testing.assert_array_equal(checkpoint.read("position"), POSITION)
             assert checkpoint.attributes == SCALARS
             assert checkpoint.configuration_hash == "abc"
     assert unnamed == 0
-    assert harmless < len(offsets) / 2
+    assert harmless < len(anywhere) / 2
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "foreign"])

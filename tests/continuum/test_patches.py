@@ -267,7 +267,7 @@ def test_a_control_that_finds_no_room_leaves_a_gap_and_shifts_no_other():
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 2**64 - 1), index=st.integers(0, 2**44 - 1), count=st.integers(0, 8))
+@given(seed=st.integers(0, 2**64 - 1), index=st.integers(0, 2**44 - 1), count=st.integers(10, 14))
 def test_controls_keep_their_distance_and_depend_on_nothing_but_the_arguments(seed, index, count):
     protein = np.random.default_rng(0).random((6, 2)) * 600
     arguments = {"window_nm": 30.0, "distance_nm": 50.0, "seed": seed, "snapshot_index": index}
