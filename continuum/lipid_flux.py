@@ -202,21 +202,25 @@ def potential_row(
 @kernel
 def deal(row: Array, slot: int, tiles: Array) -> None:
     """Write a row as row `slot` of every tile; the last tile may be partly unused."""
-    for tile in range(tiles.shape[0]):
-        part = row[tile * TILE_COLUMNS : (tile + 1) * TILE_COLUMNS]
-        target = tiles[tile, slot * TILE_COLUMNS : (slot + 1) * TILE_COLUMNS]
-        for i in range(part.size):
+    whole = row.size // TILE_COLUMNS
+    for tile in range(whole):
+        part, target = row[tile * TILE_COLUMNS :], tiles[tile, slot * TILE_COLUMNS :]
+        for i in range(TILE_COLUMNS):
             target[i] = part[i]
+    for i in range(row.size - whole * TILE_COLUMNS):
+        tiles[whole, slot * TILE_COLUMNS + i] = row[whole * TILE_COLUMNS + i]
 
 
 @kernel
 def deal_loss(row: Array, slot: int, tiles: Array) -> None:
     """Subtract a row from row `slot` of every tile."""
-    for tile in range(tiles.shape[0]):
-        part = row[tile * TILE_COLUMNS : (tile + 1) * TILE_COLUMNS]
-        target = tiles[tile, slot * TILE_COLUMNS : (slot + 1) * TILE_COLUMNS]
-        for i in range(part.size):
+    whole = row.size // TILE_COLUMNS
+    for tile in range(whole):
+        part, target = row[tile * TILE_COLUMNS :], tiles[tile, slot * TILE_COLUMNS :]
+        for i in range(TILE_COLUMNS):
             target[i] -= part[i]
+    for i in range(row.size - whole * TILE_COLUMNS):
+        tiles[whole, slot * TILE_COLUMNS + i] -= row[whole * TILE_COLUMNS + i]
 
 
 @kernel

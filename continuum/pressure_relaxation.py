@@ -20,6 +20,8 @@ Array = NDArray[Any]
 
 CROWDED_MARGIN = 1.15  # leaflets may locally be this much denser than bulk
 LARGEST_EXCESS = 1.05  # of the fit over R; a scheme with 1.3 R is still stable
+LEAST_SHARE = 0.05  # of R; with none of it the pressure would never settle
+_BLURS = (0.25, 0.5, 1.0)  # in units of the widest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,20 +85,20 @@ def pressure_relaxation(
     # R = 1 / (1 + 2 κ D dt k²) at small k, which the widest blur follows.
     widest_nm = max(
         math.sqrt(2 * CROWDED_MARGIN * float(modulus.max()) * diffusivity * dt_us),
-        3 * s,
-        3 * blur_nm,
+        6 * s,
+        6 * blur_nm,
     )
-    widths = [widest_nm / 2.5, widest_nm]
+    widths = [max(share * widest_nm, 1.5 * s) for share in _BLURS]
     if blur_nm:
         widths.insert(0, blur_nm)
-    k = np.linspace(0.0, math.pi * math.sqrt(2) / spacing_nm, 256)
+    k = np.linspace(0.0, math.pi * math.sqrt(2) / spacing_nm, 128)
     bases = np.hstack([np.ones((len(k), 1)), np.exp(-0.5 * (k[:, None] * np.array(widths)) ** 2)])
     weights = np.empty((2, len(widths) + 1))
     for leaflet in range(2):
         target = implicit_relaxation(
             k, CROWDED_MARGIN * float(modulus[leaflet]), s, diffusivity, dt_us
         )
-        weights[leaflet] = fit_from_below(np.minimum.accumulate(target), bases)
+        weights[leaflet] = fit_from_below(target, bases)
     return PressureRelaxation(
         range_nm=s,
         strength=strength,
@@ -127,23 +129,27 @@ def fit_from_below(
     target: Array,  # (k,)   R(k)
     bases: Array,  # (k, terms)
 ) -> Array:
-    """Weights >= 0, summing to 1, of bases whose sum follows R from below as closely as can be.
+    """Weights, summing to 1, of bases whose sum F follows R from below as closely as can be.
 
-    Minimises the largest relative shortfall; an excess of up to 5 % is let pass.
+    Minimises the mean of |F / R - 1| subject to LEAST_SHARE R <= F <= LARGEST_EXCESS R: a mean,
+    because wavenumbers the bases cannot follow must not spoil those that carry the error.
     """
-    terms = bases.shape[1]
-    ratio = bases / target[:, None]
+    samples, terms = bases.shape
+    ratio, one = bases / target[:, None], np.eye(samples)
     result = linprog(
-        np.append(np.zeros(terms), 1.0),
+        np.append(np.zeros(terms), np.ones(samples)),
         A_ub=np.vstack(
             [
-                np.hstack([ratio, np.zeros((len(target), 1))]),
-                np.hstack([-ratio, -np.ones((len(target), 1))]),
+                np.hstack([ratio, -one]),
+                np.hstack([-ratio, -one]),
+                np.hstack([ratio, 0 * one]),
+                np.hstack([-ratio, 0 * one]),
             ]
         ),
-        b_ub=np.concatenate([np.full(len(target), LARGEST_EXCESS), np.full(len(target), -1.0)]),
-        A_eq=np.append(np.ones(terms), 0.0)[None, :],
+        b_ub=np.repeat([1.0, -1.0, LARGEST_EXCESS, -LEAST_SHARE], samples),
+        A_eq=np.append(np.ones(terms), np.zeros(samples))[None, :],
         b_eq=[1.0],
+        bounds=[(None, None)] * terms + [(0, None)] * samples,
     )
     if not result.success:
         raise RuntimeError(f"the pressure's relaxation could not be fitted: {result.message}")
