@@ -104,9 +104,16 @@ class CandidateStore:
         read_candidates(self.pool, vectors, rows, bounds, slots, kths)
         return vectors, rows, bounds, slots, kths
 
-    def add_many(self, codes: NDArray[np.uint64], vectors: NDArray[np.float32]) -> int:
-        """Admit a large batch and build all leaves anew; return how many were new."""
-        new_rows = np.empty(len(codes), np.int32)
+    def add_many(
+        self,
+        codes: NDArray[np.uint64],
+        vectors: NDArray[np.float32],
+        new_rows: NDArray[np.int32],
+    ) -> int:
+        """Admit a large batch and build all leaves anew; return how many were new.
+
+        new_rows (n,) is overwritten: rows of the new ones, -1 of the others.
+        """
         admitted = int(admit(self.pool, self.selected, self.table, self.departed, codes, new_rows))
         accepted = new_rows >= 0
         arrivals = np.ascontiguousarray(vectors[accepted])

@@ -258,7 +258,7 @@ class FarthestPointSampler:
         if np.any(entries < 0):
             raise IdentifierError(f"{self._first(ids, entries < 0)!r} is selected already")
         if vectors is not None:
-            points = checked_vectors(vectors, ids, self.dimension)
+            points = checked_vectors(vectors, ids, self.dimension).copy()
         elif np.all(entries > 0):
             points = np.empty((len(codes), self.dimension), np.float32)
         else:
@@ -344,7 +344,7 @@ class FarthestPointSampler:
         kept = min(old.selected_count, len(selected_codes))
         store.selected.evicted_near[:kept] = old.selected.evicted_near[:kept]
         store.rebuild_table(len(codes) + len(selected_codes))
-        store.add_many(codes, vectors)
+        store.add_many(codes, vectors, np.empty(len(codes), np.int32))
         store.departed, store.departed_count = old.departed, old.departed_count
         self.store = store
         if self.eviction == "oldest":
@@ -381,36 +381,30 @@ class FarthestPointSampler:
         self, codes: NDArray[np.uint64], vectors: NDArray[np.float32], evict: bool = True
     ) -> int:
         store, number = self.store, len(codes)
+        rows = np.empty(number, np.int32)
         if number >= MANY and number >= len(self):
             store.make_room(arrivals=number)
-            new = store.add_many(codes, vectors)
-            self._note_arrivals(codes)
+            new = store.add_many(codes, vectors, rows)
         else:
             new = 0
             for start in range(0, number, FEW):
-                part = codes[start : start + FEW]
-                store.make_room(arrivals=len(part))
-                rows = np.empty(len(part), np.int32)
+                part = slice(start, start + FEW)
+                store.make_room(arrivals=min(FEW, number - start))
                 new += add_few(
-                    store.pool, store.selected, store.pivots, store.table, store.departed, part,
-                    vectors[start : start + FEW], rows,
+                    store.pool, store.selected, store.pivots, store.table, store.departed,
+                    codes[part], vectors[part], rows[part],
                 )  # fmt: skip
-                self._note_arrivals(part)
+        if self.eviction == "oldest":
+            self._note_arrivals(rows[rows >= 0])
         if evict:
             self._enforce_capacity()
         return new
 
-    def _note_arrivals(self, codes: NDArray[np.uint64]) -> None:
-        if self.eviction != "oldest":
-            return
-        rows = self._rows_of(codes)
-        grown = np.zeros(len(self.store.pool.places), np.int64)
-        grown[: len(self._arrivals)] = self._arrivals
-        self._arrivals = grown
-        live = rows[rows >= 0]
-        fresh = live[self._arrivals[live] <= 0]
-        self._arrivals[fresh] = self._arrived + 1 + np.arange(len(fresh))
-        self._arrived += len(fresh)
+    def _note_arrivals(self, rows: NDArray[np.int32]) -> None:
+        missing = len(self.store.pool.places) - len(self._arrivals)
+        self._arrivals = np.concatenate([self._arrivals, np.zeros(missing, np.int64)])
+        self._arrivals[rows] = self._arrived + 1 + np.arange(len(rows))
+        self._arrived += len(rows)
 
     def _enforce_capacity(self) -> None:
         number = len(self) - self.capacity
@@ -431,7 +425,6 @@ class FarthestPointSampler:
         importances = np.empty(number)
         exact_importances(self.store.pool, self.store.selected, leaving, importances)
         self.store.take_out(leaving, evicted=True)
-        self._arrivals[leaving] = 0
         return codes, importances
 
     def _entries(self, codes: NDArray[np.uint64]) -> NDArray[np.int32]:
@@ -473,7 +466,8 @@ def checked_vectors(vectors: Any, ids: Identifiers, dimension: int) -> NDArray[n
             f"vectors must have shape ({len(ids)}, {dimension}) for {len(ids)} ids, "
             f"given {vectors.shape}"
         )
-    checked: NDArray[np.float32] = np.ascontiguousarray(vectors)
+    # A read-only array is another type to numba, hence another compilation.
+    checked: NDArray[np.float32] = np.require(vectors, requirements=["C", "W"])
     bad = first_not_finite(checked)
     if bad >= 0:
         raise VectorError(f"the vector of id {ids[bad]!r} is not finite: {checked[bad]}")

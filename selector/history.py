@@ -134,7 +134,7 @@ def decode_payload(kind: Kind, payload: bytes) -> Record:
         value_array = value_array.reshape(values, width)
     else:
         value_array = np.frombuffer(payload, np.float64, values, at)
-    return Record(kind, facts, code_array, value_array)
+    return Record(kind, facts, code_array.copy(), value_array.copy())
 
 
 def read_records(path: Path) -> Iterator[tuple[int, int, Record]]:

@@ -7,7 +7,7 @@ arithmetic rate; explicit vectors reach it, and a comparison becomes a bit mask 
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
@@ -35,7 +35,7 @@ class LanesModel(models.PrimitiveModel):
     """Held in a vector register."""
 
     def __init__(self, manager: Any, numba_type: Any) -> None:
-        super().__init__(manager, numba_type, VECTOR)
+        super().__init__(manager, numba_type, VECTOR)  # type: ignore[no-untyped-call]
 
 
 lanes_type = LanesType()

@@ -69,11 +69,11 @@ def read_snapshot_and_sequence(
 ) -> "tuple[FarthestPointSampler, int]":
     """As `read_snapshot`, with the last history record that the state includes."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays["header"].tobytes())
         known = header["format"] == FORMAT and header["version"] == VERSION
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
+    except (zipfile.BadZipFile, AttributeError, LookupError, ValueError, TypeError, EOFError) as error:
         raise SnapshotError(f"{path} is not a whole selector snapshot: {error}") from None
     if not known:
         raise SnapshotError(

@@ -1,0 +1,268 @@
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from selector import FarthestPointSampler
+
+KINDS = ["gauss", "uniform", "walk", "ties"]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("already", [1, 3, 9, 10, 11, 20, 1000])
+def test_order_is_that_of_a_float64_brute_force(brute_force, vectors_of, kind, already, frozen):
+    vectors = vectors_of(kind, already + 400, seed=already)
+    ids = np.arange(len(vectors))
+    sampler = FarthestPointSampler(9, warm_up=0)
+    slow = brute_force(warm_up=0)
+    slow.selected = dict(zip(ids[:already].tolist(), vectors[:already], strict=True))
+    sampler.mark_selected(ids[:already], vectors[:already])
+    sampler.add(ids[already:], vectors[already:])
+    slow.add(ids[already:], vectors[already:])
+    for n in (1, 7, 2):
+        picks, importances = slow.select(n, frozen)
+        assert sampler.select(n, frozen=frozen) == picks
+        assert sampler.last_importances.tolist() == importances
+
+
+def test_with_fewer_than_k_selected_a_stale_importance_is_no_bound():
+    sampler = FarthestPointSampler(1, k=2, warm_up=0)
+    sampler.mark_selected([0], np.array([[0.0]], np.float32))
+    sampler.add([1, 2, 3], np.array([[3.0], [-2.9], [50.0]], np.float32))
+    assert sampler.importance([1, 2]).tolist() == pytest.approx([3.0, 2.9])
+    assert sampler.select(1) == [3]
+    assert sampler.importance([1, 2]).tolist() == pytest.approx([25.0, 27.9])
+    assert sampler.select(2) == [2, 1]
+
+
+def test_a_batch_sees_its_own_earlier_picks_unless_frozen():
+    vectors = np.array([[100.0], [100.001], [-90.0], [0.0]], np.float32)
+    for frozen, expected in ((False, [0, 2]), (True, [0, 1])):
+        sampler = FarthestPointSampler(1, k=1, warm_up=0)
+        sampler.mark_selected([9], np.array([[1.0]], np.float32))
+        sampler.add([1, 0, 2, 3], vectors)
+        expected_ids = [1 - i if i < 2 else i for i in expected]
+        assert sampler.select(2, frozen=frozen) == ([0, 2] if not frozen else expected_ids[::-1])
+
+
+@pytest.mark.parametrize(
+    ("ids", "order"),
+    [
+        ([30, 4, 2**63 + 5, 17], [4, 17, 30, 2**63 + 5]),
+        (["b", "a" * 15, "ab", "é"], ["a" * 15, "ab", "b", "é"]),
+    ],
+)
+def test_equals_are_selected_in_the_order_of_their_identifiers(ids, order):
+    sampler = FarthestPointSampler(2, warm_up=0)
+    sampler.add(ids, np.ones((4, 2), np.float32))
+    assert sampler.select(4) == order
+
+
+def test_a_batch_is_the_same_as_single_selections(vectors_of):
+    vectors = vectors_of("walk", 1500)
+    together, single = FarthestPointSampler(9), FarthestPointSampler(9)
+    for sampler in (together, single):
+        sampler.add(np.arange(1500), vectors)
+    assert together.select(60) == [single.select(1)[0] for _ in range(60)]
+
+
+@pytest.mark.parametrize("batch", [1, 37, 700])
+def test_neither_order_nor_batches_of_arrival_matter(vectors_of, batch):
+    vectors = vectors_of("ties", 1200, dimension=4)
+    ids = np.arange(1200)
+    whole = FarthestPointSampler(4, capacity=800)
+    whole.add(ids, vectors)
+    pieces = FarthestPointSampler(4, capacity=800)
+    order = np.random.default_rng(1).permutation(1200)
+    for start in range(0, 1200, batch):
+        part = order[start : start + batch]
+        pieces.add(ids[part], vectors[part])
+    assert pieces.candidate_ids == whole.candidate_ids
+    assert pieces.select(50) == whole.select(50)
+
+
+def test_doubling_every_coordinate_changes_no_choice(vectors_of):
+    vectors = vectors_of("gauss", 900)
+    picks = []
+    for scale in (1, 2):
+        sampler = FarthestPointSampler(9)
+        sampler.add(np.arange(900), vectors * np.float32(scale))
+        picks.append(sampler.select(80))
+        importances = sampler.last_importances
+    assert picks[0] == picks[1]
+    assert np.isfinite(importances[-1])
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 70])
+@pytest.mark.parametrize("kind", ["gauss", "walk"])
+def test_importances_never_rise_once_k_points_are_selected(vectors_of, kind, k):
+    sampler = FarthestPointSampler(9, k=k, warm_up=k)
+    sampler.add(np.arange(700), vectors_of(kind, 700))
+    sampler.select(k)
+    before = sampler.importance(sampler.candidate_ids[-200:])
+    ids = sampler.candidate_ids[-200:]
+    for _ in range(15):
+        gone = set(sampler.select(1))
+        keep = [i for i, name in enumerate(ids) if name not in gone]
+        ids = [ids[i] for i in keep]
+        after = sampler.importance(ids)
+        assert np.all(after <= before[keep])
+        before = after
+
+
+@pytest.mark.parametrize("eviction", ["lowest", "oldest"])
+@pytest.mark.parametrize("kind", ["walk", "ties"])
+def test_a_bounded_stream_evicts_and_selects_as_brute_force(
+    brute_force, vectors_of, kind, eviction
+):
+    vectors = vectors_of(kind, 900, dimension=5)
+    sampler = FarthestPointSampler(5, k=4, capacity=60, warm_up=5, seed=7, eviction=eviction)
+    slow = brute_force(k=4, capacity=60, warm_up=5, seed=7, oldest=eviction == "oldest")
+    for start in range(0, 900, 30):
+        ids = np.arange(start, start + 30)
+        sampler.add(ids, vectors[ids])
+        slow.add(ids, vectors[ids])
+        assert sampler.candidate_ids == sorted(slow.candidates)
+        assert sampler.select(3) == slow.select(3)[0]
+        assert sampler.weights()[1].tolist() == slow.weights()
+    assert sampler.departed_count == len(slow.departed)
+
+
+def test_leaves_split_compact_and_still_agree_with_a_fresh_sampler(vectors_of):
+    vectors = vectors_of("walk", 9000)
+    ids = np.arange(9000)
+    sampler = FarthestPointSampler(9, capacity=1500)
+    for start in range(0, 9000, 200):
+        sampler.add(ids[start : start + 200], vectors[start : start + 200])
+        sampler.select(2)
+    fresh = FarthestPointSampler(9, capacity=1500, warm_up=0)
+    fresh.mark_selected(sampler.selected_ids, sampler.selected_vectors)
+    left = np.array(sampler.candidate_ids)
+    fresh.add(left, vectors[left])
+    np.testing.assert_array_equal(sampler.importance(left), fresh.importance(left))
+    assert sampler.select(40) == fresh.select(40)
+
+
+def test_thousands_of_identical_points_are_one_place(vectors_of):
+    vectors = np.repeat(vectors_of("gauss", 4), 1500, axis=0)
+    sampler = FarthestPointSampler(9, k=1, warm_up=0, capacity=6000)
+    for start in range(0, 6000, 100):
+        sampler.add(np.arange(start, start + 100), vectors[start : start + 100])
+    picks = sampler.select(6)
+    assert picks[0] == 0
+    assert sorted(pick // 1500 for pick in picks[:4]) == [0, 1, 2, 3]
+    assert sampler.last_importances[4:].tolist() == [0.0, 0.0]
+    assert picks[4:] == [1, 2]
+
+
+def test_minimum_separation_passes_over_the_crowded():
+    vectors = np.arange(20, dtype=np.float32)[:, None] / 4
+    sampler = FarthestPointSampler(1, k=2, warm_up=0, minimum_separation=1.0)
+    sampler.add(np.arange(20), vectors)
+    picks = sampler.select(20)
+    places = np.sort(vectors[picks, 0])
+    assert np.diff(places).min() >= 1.0
+    assert len(picks) + sampler.departed_count + len(sampler) == 20
+    assert len(sampler) == 0
+
+
+@pytest.mark.parametrize("warm_up", [0, 4])
+def test_the_warm_up_is_keyed_by_seed_and_identifier_only(vectors_of, warm_up):
+    vectors = vectors_of("gauss", 300)
+    ids = np.arange(300)
+    picks = {}
+    for seed in (1, 2):
+        forward = FarthestPointSampler(9, warm_up=warm_up, seed=seed)
+        forward.add(ids, vectors)
+        backward = FarthestPointSampler(9, warm_up=warm_up, seed=seed)
+        backward.add(ids[::-1], np.ascontiguousarray(vectors[::-1]))
+        picks[seed] = forward.select(8)
+        assert picks[seed] == backward.select(8)
+    assert (picks[1] == picks[2]) == (warm_up == 0)
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(1, 25), st.integers(0, 60)),
+        st.tuples(st.just("select"), st.integers(0, 6), st.booleans()),
+        st.tuples(st.just("lease"), st.integers(1, 4), st.booleans()),
+        st.tuples(st.just("settle"), st.integers(0, 100), st.booleans()),
+        st.tuples(st.just("reencode"), st.integers(0, 5), st.booleans()),
+        st.tuples(st.just("importance"), st.integers(0, 50), st.booleans()),
+        st.tuples(st.just("invalidate"), st.integers(0, 50), st.booleans()),
+        st.tuples(st.just("reload"), st.just(0), st.booleans()),
+    ),
+    min_size=3,
+    max_size=25,
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    operations=OPERATIONS,
+    k=st.integers(1, 4),
+    warm_up=st.integers(0, 5),
+    capacity=st.integers(5, 60),
+    lattice=st.booleans(),
+    oldest=st.booleans(),
+)
+def test_any_stream_of_calls_agrees_with_brute_force(
+    brute_force, tmp_path, operations, k, warm_up, capacity, lattice, oldest
+):
+    random = np.random.default_rng(len(operations))
+
+    def vectors(number):
+        raw = random.integers(0, 4, (number, 2)) if lattice else random.normal(size=(number, 2))
+        return raw.astype(np.float32)
+
+    sampler = FarthestPointSampler(
+        2, k=k, capacity=capacity, warm_up=warm_up, eviction="oldest" if oldest else "lowest"
+    )
+    slow = brute_force(k=k, capacity=capacity, warm_up=warm_up, oldest=oldest)
+    leased = []
+    for name, number, extra in operations:
+        if name == "add":
+            ids = np.arange(extra, extra + number)
+            points = vectors(number)
+            sampler.add(ids, points)
+            slow.add(ids, points)
+        elif name in ("select", "lease"):
+            frozen = extra
+            picks = sampler.select(min(number, len(sampler)), frozen, lease=name == "lease")
+            expected, importances = slow.select(number, frozen)
+            assert picks == expected
+            assert sampler.last_importances.tolist() == importances
+            leased += picks if name == "lease" else []
+        elif name == "settle" and leased:
+            pick = leased.pop(number % len(leased))
+            if extra:
+                sampler.release([pick])
+                slow.release(pick)
+            else:
+                sampler.confirm([pick])
+        elif name == "reencode":
+            for part in (slow.candidates, slow.selected):
+                for key, point in zip(part, vectors(len(part)), strict=True):
+                    part[key] = point
+            sampler.reencode(slow.candidates | slow.selected)
+        elif name == "importance" and slow.candidates:
+            key = sorted(slow.candidates)[number % len(slow.candidates)]
+            assert sampler.importance([key])[0] == slow.importance(slow.candidates[key])
+        elif name == "invalidate" and slow.candidates:
+            key = sorted(slow.candidates)[number % len(slow.candidates)]
+            sampler.invalidate([key])
+            del slow.candidates[key]
+            slow.departed.add(key)
+        elif name == "reload":
+            sampler.save(tmp_path / "state.npz")
+            sampler = FarthestPointSampler.load(tmp_path / "state.npz")
+        assert sampler.candidate_ids == sorted(slow.candidates)
+        assert sampler.selected_ids == list(slow.selected)
+        assert sampler.weights()[1].tolist() == slow.weights()
+        assert sampler.leased_ids == [name for name in slow.selected if name in leased]
