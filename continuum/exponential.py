@@ -52,7 +52,7 @@ def _exponential_32(x: Any) -> Any:
     c = _COEFFICIENTS_32
     p = c[0] + r * (c[1] + r * (c[2] + r * (c[3] + r * (c[4] + r * (c[5] + r * c[6])))))
     power = np.int32(np.int32(k) + _BIAS_32) << _SHIFT_32
-    return p * _bits_as_float32(np.int32(power))
+    return p * _bits_as_float32(np.int32(power))  # type: ignore[call-arg]
 
 
 def _exponential_64(x: Any) -> Any:
@@ -65,7 +65,7 @@ def _exponential_64(x: Any) -> Any:
     low = c[0] + r * (c[1] + r * (c[2] + r * (c[3] + r * (c[4] + r * (c[5] + r * c[6])))))
     r2 = r * r
     power = (np.int64(k) + _BIAS_64) << _SHIFT_64
-    return (low + r2 * r2 * r2 * r * high) * _bits_as_float64(power)
+    return (low + r2 * r2 * r2 * r * high) * _bits_as_float64(power)  # type: ignore[call-arg]
 
 
 @overload(exponential, inline="always")

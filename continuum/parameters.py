@@ -387,7 +387,7 @@ class Output:
     checkpoint_every: int = 1
     control_patches: int = 30
     control_distance_nm: float = 50.0
-    compression: int = 1  # gzip level of HDF5 datasets, 0 to 9
+    compression: int = 0  # gzip level of HDF5 datasets, 0 to 9
 
     def __post_init__(self) -> None:
         _require_positive("snapshot_interval_us", self.snapshot_interval_us)

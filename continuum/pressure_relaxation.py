@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 CROWDED_MARGIN = 1.15  # leaflets may locally be this much denser than bulk
 LARGEST_EXCESS = 1.05  # of the fit over R; a scheme with 1.3 R is still stable
-LEAST_SHARE = 0.05  # of R; with none of it the pressure would never settle
+LEAST_SHARE = 0.25  # of the smallest R; with none of it the pressure would never settle
 _BLURS = (0.25, 0.5, 1.0)  # in units of the widest
 
 
@@ -131,7 +131,7 @@ def fit_from_below(
 ) -> Array:
     """Weights, summing to 1, of bases whose sum F follows R from below as closely as can be.
 
-    Minimises the mean of |F / R - 1| subject to LEAST_SHARE R <= F <= LARGEST_EXCESS R: a mean,
+    Minimises the mean of |F / R - 1| subject to LEAST_SHARE min R <= F <= LARGEST_EXCESS R: a mean,
     because wavenumbers the bases cannot follow must not spoil those that carry the error.
     """
     samples, terms = bases.shape
@@ -143,10 +143,10 @@ def fit_from_below(
                 np.hstack([ratio, -one]),
                 np.hstack([-ratio, -one]),
                 np.hstack([ratio, 0 * one]),
-                np.hstack([-ratio, 0 * one]),
+                np.hstack([-bases, 0 * one]),
             ]
         ),
-        b_ub=np.repeat([1.0, -1.0, LARGEST_EXCESS, -LEAST_SHARE], samples),
+        b_ub=np.repeat([1.0, -1.0, LARGEST_EXCESS, -LEAST_SHARE * target.min()], samples),
         A_eq=np.append(np.ones(terms), np.zeros(samples))[None, :],
         b_eq=[1.0],
         bounds=[(None, None)] * terms + [(0, None)] * samples,

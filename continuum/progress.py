@@ -57,7 +57,8 @@ def _bar(start_us: float, end_us: float) -> Iterator[Report]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=end_us, completed=start_us)
+        task = bar.add_task("", total=end_us)
+        bar.update(task, completed=start_us)
         yield lambda membrane, index: bar.update(task, completed=membrane.time_us)
 
 
