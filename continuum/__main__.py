@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.progress import TaskID
 
 from continuum.configuration import (
     configuration_hash,
@@ -105,6 +106,41 @@ def validate_command(config: str, overrides: tuple[str, ...], ranks: int) -> Non
 
     with _failing_clearly(parallel=False):
         click.echo(describe_model(load_model(config, overrides), ranks))
+
+
+@main.command("calibrate", help=f"Measure how proteins cluster against λ. {CONFIG_HELP}")
+@click.argument("config")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where results go.")
+@click.option(
+    "--strength", "strengths", type=float, multiple=True, default=(0.4, 0.8, 1.2), show_default=True
+)
+@click.option("--lipid", default="inner PAP6", show_default=True)
+@_overrides
+def calibrate_command(
+    config: str, out: Path, strengths: tuple[float, ...], lipid: str, overrides: tuple[str, ...]
+) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from continuum.clustering import measure_clustering, write_clustering
+
+    with _failing_clearly(parallel=False):
+        models = {
+            strength: load_model(config, (*overrides, f"potentials.strength={strength}"))
+            for strength in strengths
+        }
+        series = []
+        with Progress(console=Console(stderr=True)) as bar:
+            for strength, model in models.items():
+                task = bar.add_task(f"λ = {strength:g}", total=model.duration_us)
+
+                def tick(time_us: float, task: TaskID = task) -> None:
+                    bar.update(task, completed=time_us)
+
+                series.append(measure_clustering(strength, model, lipid, tick))
+        kind = next(iter(models.values())).proteins.kinds[0]
+        for path in write_clustering(series, lipid, kind, out):
+            click.echo(str(path))
 
 
 @main.command("inspect", help="Say what is in a snapshot, patch, checkpoint or parameter file.")
