@@ -1,4 +1,4 @@
-"""Small membranes for tests: models by hand or from presets, fields to fill, potentials to freeze."""
+"""Small membranes for tests: models by hand or from presets, and tanks of lipids to fill."""
 
 from collections.abc import Sequence
 from dataclasses import replace

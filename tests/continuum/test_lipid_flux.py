@@ -105,7 +105,7 @@ def test_mass_is_exact_and_nothing_turns_negative_from_nearly_empty_cells(
     radius = np.arange(402) * 0.02
     well = np.exp(-0.5 * (radius / 0.9) ** 2) * np.clip(1 - (radius / 8) ** 2, 0, None)
     lattice = np.zeros((2, 24, 24))
-    lattice[:, ::5, ::7] = 12.0
+    lattice[:, ::5, ::7] = 3.0
     lattice[:, 3, 3] = 1e-8
     model = model_of(
         lipids([20.0, 60.0], density=[0.2, 0.2]),
@@ -124,7 +124,7 @@ def test_mass_is_exact_and_nothing_turns_negative_from_nearly_empty_cells(
         tank.advance()
         np.testing.assert_array_equal(tank.quanta(), before)
         assert tank.density.min() >= 0
-    assert np.abs(tank.density - lattice).max() > 6
+    assert np.abs(tank.density - lattice).max() > 2
     assert (tank.density > 0).mean() > 0.5
 
 
