@@ -22,6 +22,16 @@ VERSION = 1
 SETTINGS = ("dimension", "k", "capacity", "warm_up", "seed", "eviction", "minimum_separation")
 
 
+UNREADABLE = (
+    zipfile.BadZipFile,
+    AttributeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    EOFError,
+)
+
+
 class SnapshotError(ValueError):
     """A file that is not a snapshot of this version, or is damaged."""
 
@@ -73,7 +83,14 @@ def read_snapshot_and_sequence(
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays["header"].tobytes())
         known = header["format"] == FORMAT and header["version"] == VERSION
-    except (zipfile.BadZipFile, AttributeError, LookupError, ValueError, TypeError, EOFError) as error:
+    except (
+        zipfile.BadZipFile,
+        AttributeError,
+        LookupError,
+        ValueError,
+        TypeError,
+        EOFError,
+    ) as error:
         raise SnapshotError(f"{path} is not a whole selector snapshot: {error}") from None
     if not known:
         raise SnapshotError(
