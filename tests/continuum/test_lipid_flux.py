@@ -98,14 +98,12 @@ def deposited(model, beads):
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
-@pytest.mark.parametrize(("precision", "depth_kt"), [("single", 3.0), ("double", 12.0)])
-def test_mass_is_exact_and_nothing_turns_negative_from_nearly_empty_cells(
-    precision, depth_kt, noise
-):
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_mass_is_exact_and_nothing_turns_negative_from_nearly_empty_cells(precision, noise):
     radius = np.arange(402) * 0.02
-    well = np.exp(-0.5 * (radius / 0.9) ** 2) * np.clip(1 - (radius / 8) ** 2, 0, None)
+    well = -4.0 * np.exp(-0.5 * (radius / 2.0) ** 2) * np.clip(1 - (radius / 8) ** 2, 0, None)
     lattice = np.zeros((2, 24, 24))
-    lattice[:, ::5, ::7] = 3.0
+    lattice[:, ::5, ::7] = 9.0
     lattice[:, 3, 3] = 1e-8
     model = model_of(
         lipids([20.0, 60.0], density=[0.2, 0.2]),
@@ -114,7 +112,7 @@ def test_mass_is_exact_and_nothing_turns_negative_from_nearly_empty_cells(
         dt_us=0.01,
         precision=precision,
         noise=noise,
-        u=-depth_kt * well,
+        u=well,
     )
     tank = LipidTank(model)
     tank.density = lattice
@@ -124,7 +122,7 @@ def test_mass_is_exact_and_nothing_turns_negative_from_nearly_empty_cells(
         tank.advance()
         np.testing.assert_array_equal(tank.quanta(), before)
         assert tank.density.min() >= 0
-    assert np.abs(tank.density - lattice).max() > 2
+    assert np.abs(tank.density - lattice).max() > 6
     assert (tank.density > 0).mean() > 0.5
 
 
