@@ -26,6 +26,7 @@ from continuum.halo import World
 from continuum.membrane import Membrane
 from continuum.parameter_versions import latest_version, read_parameter_version, version_path
 from continuum.parameters import Model
+from continuum.paraview import write_sidecar
 from continuum.patch_files import write_patches
 from continuum.patch_sampling import HALO_ROWS, sample_patches
 from continuum.patches import PatchBatch, assemble_patches, patch_centres
@@ -197,6 +198,7 @@ def write_snapshot(membrane: Membrane, index: int, folder: Path) -> None:
                 received = np.empty((rows, slab.cells), np.float32)
                 world.receive_rows(received, source)
                 writer.write_rows(species, first_row, received)
+    write_sidecar(folder / f"{index:010d}.h5")
 
 
 def _as_density(quanta: Array, quantum: float) -> Array:

@@ -31,7 +31,7 @@ def draw_run(path: Path, out: Path | None, fields: Sequence[str], animation: str
     last = read_snapshot(snapshots[-1])
     yield _drawn_frame(last, out / "membrane.png", chosen)
     if animation != "none" and len(snapshots) > 1:
-        render_animation(snapshots, out / f"membrane.{animation}", chosen)
+        render_animation(snapshots, out / f"membrane.{animation}", chosen, dpi=56)
         yield out / f"membrane.{animation}"
     batches = sorted((path / "patches").glob("[0-9]*.h5"))
     if batches:
