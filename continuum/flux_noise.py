@@ -4,7 +4,8 @@ White noise is drawn per cell of an auxiliary grid from a counter keyed by seed,
 cell, blurred, and spread to the faces of the grid with cubic B-splines, so that its spectrum is
 that of a Gaussian filter of standard deviation l. A kick of one instant is spread by the sweeps
 that follow it; narrowing a species' filter to variance l² - D dt gives each mode the stationary
-variance of continuous noise up to the factor a / sinh a, a = D k² dt.
+variance of continuous noise up to the factor a / sinh a, a = D k² dt. The kick along y comes after
+the sweep along x, which it misses: along x its filter has variance l² + D dt.
 """
 
 import math
@@ -185,11 +186,12 @@ def draw_white_noise(
 @kernel
 def blur(
     white: Array,  # (rows + 2 reach, cells)   overwritten by its x pass
-    taps: Array,  # (reach + 1,)
+    taps_x: Array,  # (reach_x + 1,)
+    taps_y: Array,  # (reach + 1,)
     out: Array,  # (rows, cells)
 ) -> None:
     """Separable Gaussian filter of one field, periodic in x."""
-    reach = taps.size - 1
+    reach = taps_x.size - 1
     cells = white.shape[1]
     padded = np.empty(cells + 2 * reach, white.dtype)
     for r in range(white.shape[0]):
@@ -198,9 +200,9 @@ def blur(
         for i in range(reach):
             padded[i] = padded[cells + i]
             padded[cells + reach + i] = padded[reach + i]
-        filter_padded_row(padded, taps, white[r], cells)
+        filter_padded_row(padded, taps_x, white[r], cells)
     for r in range(out.shape[0]):
-        filter_column_row(white, r + reach, taps, out[r])
+        filter_column_row(white, r + taps_y.size - 1, taps_y, out[r])
 
 
 class FluxNoise:
@@ -247,11 +249,16 @@ class FluxNoise:
         if not self.enabled:
             self.fields = np.zeros((len(diffusivity), 2, 1, 1), dtype)
             return
-        self._taps = []
-        for d in diffusivity:
-            sigma = self._sigma_cells(range_nm**2 - float(d) * dt_us, self.factor * spacing_nm)
-            self._taps.append(gaussian_taps(sigma or 0.0).astype(dtype))
-        self._reach = max(len(taps) for taps in self._taps) - 1
+        self._taps = []  # along x and along y, of each species' x and y fluxes
+        for spread_nm2 in np.multiply(diffusivity, dt_us):
+            narrow, wide = (
+                gaussian_taps(
+                    self._sigma_cells(variance_nm2, self.factor * spacing_nm) or 0.0
+                ).astype(dtype)
+                for variance_nm2 in (range_nm**2 - spread_nm2, range_nm**2 + spread_nm2)
+            )
+            self._taps += [(narrow, narrow), (wide, narrow)]
+        self._reach = max(len(along_y) for _, along_y in self._taps) - 1
         rows = self.slab.rows + 2 * self.halo
         self.fields = np.zeros((len(diffusivity), 2, rows, self.slab.cells), dtype)
         self._white = np.empty((4, rows + 2 * self._reach, self.slab.cells), dtype)
@@ -283,7 +290,8 @@ class FluxNoise:
                 self._white,
             )
             for member in range(min(4, len(flat) - group)):
-                taps = self._taps[(group + member) // 2]
-                spare = self._reach - (len(taps) - 1)
+                along_x, along_y = self._taps[group + member]
+                spare = self._reach - (len(along_y) - 1)
                 rows = self._white.shape[1]
-                blur(self._white[member, spare : rows - spare], taps, flat[group + member])
+                white = self._white[member, spare : rows - spare]
+                blur(white, along_x, along_y, flat[group + member])
