@@ -68,10 +68,7 @@ def measure_pool(kind: str, candidates: int, calls: int, picks: int) -> dict[str
     arriving = vectors[SELECTED:]
     bound_us = cpu_s(lambda: sampler.add(np.arange(candidates), arriving)) / candidates * 1e6
     first_pick_ms = cpu_s(lambda: sampler.select(1)) * 1e3
-    left = np.array(sampler.candidate_ids)
-    parts = np.array_split(left, max(1, candidates // 50_000))
-    lists_us = sum(cpu_s(lambda part=part: sampler.importance(part)) for part in parts)
-    lists_us *= 1e6 / candidates
+    lists_us = cpu_s(sampler.evaluate) / candidates * 1e6
     rounds = [cpu_s(lambda: sampler.select(picks // 5)) / (picks // 5) for _ in range(5)]
     late = make_vectors(kind, 10 * calls, seed=7)
     times = []

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.bulk_load import build
-from selector.eviction import evict_lowest, take_out_all, withdraw
+from selector.eviction import evict_lowest, make_every_list, take_out_all, withdraw
 from selector.greedy import admit, append_batch, bound_all
 from selector.identifiers import depart, empty_departed, empty_table, fill_table
 from selector.inspection import read_candidates
@@ -54,10 +54,12 @@ class CandidateStore:
     def selected_count(self) -> int:
         return int(self.selected.size[0])
 
-    def make_room(self, arrivals: int = 0, selections: int = 0, slots: int = 0) -> None:
-        """Make room for this many more candidates, selected points and k-lists."""
+    def make_room(
+        self, arrivals: int = 0, selections: int = 0, slots: int = 0, splits: int = 0
+    ) -> None:
+        """Make room for this many more candidates, selected points, k-lists and leaf splits."""
         pool, numbers = self.pool, self.pool.numbers
-        leaves = int(numbers[LEAVES]) + arrivals
+        leaves = int(numbers[LEAVES]) + splits
         rows = int(numbers[NEXT_ROW] - numbers[FREE_ROWS]) + arrivals
         slots = int(numbers[NEXT_SLOT] - numbers[FREE_SLOTS]) + slots
         have_slots, have_rows = len(pool.distances), len(pool.places)
@@ -151,6 +153,11 @@ class CandidateStore:
                 self.pool, leaves, len(self.pool.distances), len(self.pool.places)
             )
         build(self.pool, self.selected_count, vectors, rows, bounds, slots, kths)
+
+    def evaluate(self) -> None:
+        """Make every importance exact."""
+        self.make_room(slots=self.candidate_count)
+        make_every_list(self.pool, self.selected)
 
     def evict(self, number: int, warm_up: int, seed: int) -> tuple[Any, Any]:
         """Evict the `number` least important; their codes and importances, least first."""

@@ -121,6 +121,13 @@ def find_lowest(pool: Any, values: Any, number: int) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
+def make_every_list(pool: Any, selected: Any) -> None:
+    """Make every importance exact; there is room for every list."""
+    for leaf in range(pool.numbers[LEAVES]):
+        make_all_lists(pool, selected, leaf)
+
+
+@njit(cache=True, error_model="numpy")
 def evict_lowest(
     pool: Any, selected: Any, table: Any, departed: Any, number: int, warm_up: int, seed: Any,
     importances: Any, codes: Any,
@@ -133,8 +140,7 @@ def evict_lowest(
     if selected.size[0] < warm_up:
         values = warm_up_draws(pool, seed)
     else:
-        for leaf in range(pool.numbers[LEAVES]):
-            make_all_lists(pool, selected, leaf)
+        make_every_list(pool, selected)
         values = pool.bounds
     rows = find_lowest(pool, values, number)
     for i in range(rows.size):

@@ -286,6 +286,10 @@ class FarthestPointSampler:
         exact_importances(self.store.pool, self.store.selected, rows, importances)
         return importances
 
+    def evaluate(self) -> None:
+        """Make every importance exact now, rather than when a candidate reaches the top."""
+        self.store.evaluate()
+
     def weights(self) -> tuple[list[Any], NDArray[np.int64]]:
         """Selected identifiers, and 1 + the unselected points whose nearest selected point each is.
 
@@ -389,7 +393,8 @@ class FarthestPointSampler:
             new = 0
             for start in range(0, number, FEW):
                 part = slice(start, start + FEW)
-                store.make_room(arrivals=min(FEW, number - start))
+                arrivals = min(FEW, number - start)
+                store.make_room(arrivals=arrivals, splits=arrivals)
                 new += add_few(
                     store.pool, store.selected, store.pivots, store.table, store.departed,
                     codes[part], vectors[part], rows[part],

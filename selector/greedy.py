@@ -33,7 +33,7 @@ from selector.leaves import (
 )
 from selector.nearest import (
     append_selected,
-    bound_importance,
+    bound_importances,
     choose_pivots,
     distance,
     find_nearest,
@@ -103,8 +103,7 @@ def bound_all(pool: Any, selected: Any, pivots: Any, vectors: Any, bounds: Any) 
         pool.numbers[KEYED] = -1
         return
     refresh_pivots(selected, pivots, k)
-    for i in range(vectors.shape[0]):
-        bounds[i] = bound_importance(selected, pivots, vectors[i])
+    bound_importances(selected, pivots, vectors, bounds)
 
 
 @njit(cache=True, error_model="numpy")
@@ -131,6 +130,7 @@ def rekey(pool: Any, selected: Any, pivots: Any) -> None:
     refresh_pivots(selected, pivots, k)
     vectors = np.empty((LEAF, dimension), np.float32)
     places = np.empty(LEAF, np.int32)
+    bounds = np.empty(LEAF)
     distances = np.empty((LEAF, k))
     indices = np.empty((LEAF, k), np.int32)
     for leaf in range(pool.numbers[LEAVES]):
@@ -142,12 +142,13 @@ def rekey(pool: Any, selected: Any, pivots: Any) -> None:
                 places[number] = place
                 number += 1
         if count > k:
-            for i in range(number):
-                pool.bounds[places[i]] = bound_importance(selected, pivots, vectors[i])
+            bound_importances(selected, pivots, vectors[:number], bounds)
         else:
             find_nearest(selected, vectors[:number], distances[:number], indices[:number])
             for i in range(number):
-                pool.bounds[places[i]] = mean_of_nearest(distances[i], count)
+                bounds[i] = mean_of_nearest(distances[i], count)
+        for i in range(number):
+            pool.bounds[places[i]] = bounds[i]
         refresh_top(pool, leaf)
     pool.numbers[KEYED] = count
 

@@ -7,7 +7,7 @@ arithmetic rate; explicit vectors reach it, and a comparison becomes a bit mask 
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models

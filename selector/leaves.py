@@ -1,4 +1,4 @@
-"""Candidates in spatial leaves of 256 that receive selected points in bulk (QuickFPS for any k).
+"""Candidates in spatial leaves of 64 that receive selected points in bulk (QuickFPS for any k).
 
 A leaf lags behind: `applied` says how many selected points its k-lists have seen, the rest are the
 suffix of the selected points. A candidate without a list carries only an upper bound of its
@@ -22,7 +22,7 @@ from selector.nearest import (
     mean_of_nearest,
 )
 
-LEAF = 256
+LEAF = 64  # also the width of a float32 filter mask
 GROUP = 64  # leaves whose greatest top is kept as one number
 NO_LIST = -1
 
@@ -46,11 +46,11 @@ LEAVES, NODES, ROOT, CANDIDATES, FREE_SLOTS, NEXT_SLOT, FREE_ROWS, NEXT_ROW, KEY
 class Pool(NamedTuple):
     """Candidates by leaf and lane; rows are their stable numbers. Written by the kernels here."""
 
-    coordinates: NDArray[np.float32]  # (leaves * dimension * 256,), [leaf][axis][lane]
-    bounds: NDArray[np.float64]  # (leaves * 256,) importance, or an upper bound of it
-    kth_squared: NDArray[np.float32]  # (leaves * 256,) filter threshold, -1 without a list
-    slots: NDArray[np.int32]  # (leaves * 256,) index of the k-list, -1 without
-    rows: NDArray[np.int32]  # (leaves * 256,)
+    coordinates: NDArray[np.float32]  # (leaves * dimension * 64,), [leaf][axis][lane]
+    bounds: NDArray[np.float64]  # (leaves * 64,) importance, or an upper bound of it
+    kth_squared: NDArray[np.float32]  # (leaves * 64,) filter threshold, -1 without a list
+    slots: NDArray[np.int32]  # (leaves * 64,) index of the k-list, -1 without
+    rows: NDArray[np.int32]  # (leaves * 64,)
     boxes: NDArray[np.float32]  # (leaves * 2 * dimension,) least, then greatest coordinates
     leaves: NDArray[np.void]  # (leaves,) LEAF_FIELDS
     nodes: NDArray[np.void]  # (leaves,) NODE_FIELDS; a child c < 0 is leaf ~c
@@ -58,7 +58,7 @@ class Pool(NamedTuple):
     distances: NDArray[np.float64]  # (slots, k) ascending
     neighbours: NDArray[np.int32]  # (slots,) index of the nearest selected point
     free_slots: NDArray[np.int32]  # (slots,) a stack
-    places: NDArray[np.int32]  # (rows,) leaf * 256 + lane
+    places: NDArray[np.int32]  # (rows,) leaf * 64 + lane
     codes: NDArray[np.uint64]  # (rows, 2) identifiers; their order breaks ties
     free_rows: NDArray[np.int32]  # (rows,) a stack
     numbers: NDArray[np.int64]  # (9,)
@@ -419,7 +419,7 @@ def insert_into_list(
 def apply_pending(
     leaf: int, first: int, stop: int, lanes: Any, points: Any, coordinates: Any, boxes: Any,
     kth_squared: Any, bounds: Any, slots: Any, distances: Any, neighbours: Any, dimension: int,
-    k: int, members: int, reach: Any,
+    k: int, reach: Any,
 ) -> Any:  # fmt: skip
     """Offer selected points first..stop to the lists of one leaf; whether any was taken.
 
@@ -438,29 +438,25 @@ def apply_pending(
             if index < first or index >= stop:
                 continue
             point = index * dimension
-            for offset in range(0, members, BLOCK):
-                hits = within_each(
-                    coordinates, start_of_leaf + offset, points, point, dimension,
-                    kth_squared, leaf * LEAF + offset,
-                )  # fmt: skip
-                while hits:
-                    lane = offset + lowest_bit(hits)
-                    hits &= hits - np.uint64(1)
-                    total = 0.0
-                    for axis in range(dimension):
-                        x = np.float64(coordinates[start_of_leaf + axis * LEAF + lane])
-                        difference = x - np.float64(points[point + axis])
-                        total += difference * difference
-                    value = np.sqrt(total)
-                    place = leaf * LEAF + lane
-                    slot = slots[place]
-                    if value < distances[slot * k + k - 1]:
-                        bounds[place] = insert_into_list(
-                            distances, neighbours, slot, k, value, index
-                        )
-                        kth = distances[slot * k + k - 1]
-                        kth_squared[place] = np.float32(kth * kth * margin) + TINY
-                        changed = True
+            hits = within_each(
+                coordinates, start_of_leaf, points, point, dimension, kth_squared, leaf * LEAF
+            )
+            while hits:
+                lane = lowest_bit(hits)
+                hits &= hits - np.uint64(1)
+                total = 0.0
+                for axis in range(dimension):
+                    x = np.float64(coordinates[start_of_leaf + axis * LEAF + lane])
+                    difference = x - np.float64(points[point + axis])
+                    total += difference * difference
+                value = np.sqrt(total)
+                place = leaf * LEAF + lane
+                slot = slots[place]
+                if value < distances[slot * k + k - 1]:
+                    bounds[place] = insert_into_list(distances, neighbours, slot, k, value, index)
+                    kth = distances[slot * k + k - 1]
+                    kth_squared[place] = np.float32(kth * kth * margin) + TINY
+                    changed = True
     return changed
 
 
@@ -476,7 +472,7 @@ def bring_up_to_date(pool: Any, selected: Any, leaf: int) -> None:
         leaf, first, count, selected.lanes, selected.vectors.reshape(-1), pool.coordinates,
         pool.boxes, pool.kth_squared, pool.bounds, pool.slots, pool.distances.reshape(-1),
         pool.neighbours, selected.vectors.shape[1], pool.distances.shape[1],
-        pool.leaves[leaf].count, pool.leaves[leaf].reach,
+        pool.leaves[leaf].reach,
     )  # fmt: skip
     if changed:
         reach = np.float32(-1)

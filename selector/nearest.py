@@ -140,36 +140,76 @@ def append_selected(selected: Any, vector: Any, code: Any) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def smallest_per_block(lanes: Any, count: int, vectors: Any, minima: Any) -> None:
-    """minima[v, b] = least float32 |vectors[v] - s|² over block b of the selected points.
-
-    Two vectors share each load of the selected points; an odd last one is paired with itself.
-    """
-    number, dimension = vectors.shape
-    flat = vectors.reshape(-1)
+def smallest_of_one(
+    lanes: Any, blocks: int, flat: Any, at: int, dimension: int, minima: Any, into: int
+) -> None:
+    """minima[into + b] = least float32 |x - s|² over block b, x = flat[at : at + dimension]."""
     zero = splat(np.float32(0))
-    for block in range((count + BLOCK - 1) // BLOCK):
-        base = block * dimension * BLOCK
-        for v in range(0, number, 2):
-            w = min(v + 1, number - 1)
-            p0, p1, p2, p3 = zero, zero, zero, zero
-            q0, q1, q2, q3 = zero, zero, zero, zero
-            for axis in range(dimension):
-                at = base + axis * BLOCK
-                s0, s1 = load(lanes, at), load(lanes, at + 16)
-                s2, s3 = load(lanes, at + 32), load(lanes, at + 48)
-                x = splat(flat[v * dimension + axis])
-                y = splat(flat[w * dimension + axis])
-                p0 = add_squared_difference(p0, s0, x)
-                p1 = add_squared_difference(p1, s1, x)
-                p2 = add_squared_difference(p2, s2, x)
-                p3 = add_squared_difference(p3, s3, x)
-                q0 = add_squared_difference(q0, s0, y)
-                q1 = add_squared_difference(q1, s1, y)
-                q2 = add_squared_difference(q2, s2, y)
-                q3 = add_squared_difference(q3, s3, y)
-            minima[v, block] = smallest(minimum(minimum(p0, p1), minimum(p2, p3)))
-            minima[w, block] = smallest(minimum(minimum(q0, q1), minimum(q2, q3)))
+    for block in range(blocks):
+        p0, p1, p2, p3 = zero, zero, zero, zero
+        for axis in range(dimension):
+            s = (block * dimension + axis) * BLOCK
+            x = splat(flat[at + axis])
+            p0 = add_squared_difference(p0, load(lanes, s), x)
+            p1 = add_squared_difference(p1, load(lanes, s + 16), x)
+            p2 = add_squared_difference(p2, load(lanes, s + 32), x)
+            p3 = add_squared_difference(p3, load(lanes, s + 48), x)
+        minima[into + block] = smallest(minimum(minimum(p0, p1), minimum(p2, p3)))
+
+
+@njit(cache=True, error_model="numpy")
+def smallest_of_four(
+    lanes: Any, blocks: int, flat: Any, at: int, dimension: int, minima: Any, into: int, width: int
+) -> None:
+    """As `smallest_of_one` for four consecutive vectors, which share the loads."""
+    zero = splat(np.float32(0))
+    for block in range(blocks):
+        p0, p1, p2, p3 = zero, zero, zero, zero
+        q0, q1, q2, q3 = zero, zero, zero, zero
+        r0, r1, r2, r3 = zero, zero, zero, zero
+        u0, u1, u2, u3 = zero, zero, zero, zero
+        for axis in range(dimension):
+            s = (block * dimension + axis) * BLOCK
+            s0, s1 = load(lanes, s), load(lanes, s + 16)
+            s2, s3 = load(lanes, s + 32), load(lanes, s + 48)
+            x = splat(flat[at + axis])
+            p0 = add_squared_difference(p0, s0, x)
+            p1 = add_squared_difference(p1, s1, x)
+            p2 = add_squared_difference(p2, s2, x)
+            p3 = add_squared_difference(p3, s3, x)
+            x = splat(flat[at + dimension + axis])
+            q0 = add_squared_difference(q0, s0, x)
+            q1 = add_squared_difference(q1, s1, x)
+            q2 = add_squared_difference(q2, s2, x)
+            q3 = add_squared_difference(q3, s3, x)
+            x = splat(flat[at + 2 * dimension + axis])
+            r0 = add_squared_difference(r0, s0, x)
+            r1 = add_squared_difference(r1, s1, x)
+            r2 = add_squared_difference(r2, s2, x)
+            r3 = add_squared_difference(r3, s3, x)
+            x = splat(flat[at + 3 * dimension + axis])
+            u0 = add_squared_difference(u0, s0, x)
+            u1 = add_squared_difference(u1, s1, x)
+            u2 = add_squared_difference(u2, s2, x)
+            u3 = add_squared_difference(u3, s3, x)
+        minima[into + block] = smallest(minimum(minimum(p0, p1), minimum(p2, p3)))
+        minima[into + width + block] = smallest(minimum(minimum(q0, q1), minimum(q2, q3)))
+        minima[into + 2 * width + block] = smallest(minimum(minimum(r0, r1), minimum(r2, r3)))
+        minima[into + 3 * width + block] = smallest(minimum(minimum(u0, u1), minimum(u2, u3)))
+
+
+@njit(cache=True, error_model="numpy")
+def smallest_per_block(
+    lanes: Any, blocks: int, flat: Any, number: int, dimension: int, minima: Any, width: int
+) -> None:
+    """minima[v * width + b] = least float32 |vector v - s|² over block b of selected points."""
+    v = 0
+    while v + 4 <= number:
+        smallest_of_four(lanes, blocks, flat, v * dimension, dimension, minima, v * width, width)
+        v += 4
+    while v < number:
+        smallest_of_one(lanes, blocks, flat, v * dimension, dimension, minima, v * width)
+        v += 1
 
 
 @njit(cache=True, error_model="numpy")
@@ -244,9 +284,11 @@ def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> N
     width = (blocks + 15) // 16 * 16
     minima = np.full((number, width), np.float32(np.inf))
     pruned = blocks > k
-    if pruned:
-        smallest_per_block(selected.lanes, count, vectors, minima)
     flat_minima = minima.reshape(-1)
+    if pruned:
+        smallest_per_block(
+            selected.lanes, blocks, vectors.reshape(-1), number, dimension, flat_minima, width
+        )
     margin = np.float32(1.0 + 2.0 * (dimension + 8) * ROUNDING)
     flat = vectors.reshape(-1)
     rows = selected.vectors.reshape(-1)
@@ -304,31 +346,46 @@ def choose_pivots(selected: Any, pivots: Any) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def bound_importance(selected: Any, pivots: Any, vector: Any) -> Any:
-    """An upper bound of the importance: the mean distance to the k neighbours of one pivot.
+def nearest_pivot(lanes: Any, number: int, flat: Any, at: int, dimension: int) -> Any:
+    """Index of a pivot nearest to flat[at : at + dimension] in float32."""
+    zero = splat(np.float32(0))
+    best = 0
+    least = np.float32(np.inf)
+    for block in range((number + BLOCK - 1) // BLOCK):
+        s0, s1, s2, s3 = zero, zero, zero, zero
+        for axis in range(dimension):
+            p = (block * dimension + axis) * BLOCK
+            x = splat(flat[at + axis])
+            s0 = add_squared_difference(s0, load(lanes, p), x)
+            s1 = add_squared_difference(s1, load(lanes, p + 16), x)
+            s2 = add_squared_difference(s2, load(lanes, p + 32), x)
+            s3 = add_squared_difference(s3, load(lanes, p + 48), x)
+        here = smallest(minimum(minimum(s0, s1), minimum(s2, s3)))
+        if here < least:
+            least = here
+            limit = splat(here)
+            low = at_most(s0, limit) | (at_most(s1, limit) << np.uint64(16))
+            high = (at_most(s2, limit) << np.uint64(32)) | (at_most(s3, limit) << np.uint64(48))
+            best = block * BLOCK + lowest_bit(low | high)
+    return best
+
+
+@njit(cache=True, error_model="numpy")
+def bound_importances(selected: Any, pivots: Any, vectors: Any, bounds: Any) -> None:
+    """Upper bounds of importances: the mean distance to the k neighbours of a near pivot.
 
     The mean over any k selected points bounds the mean over the k nearest, now and for ever.
     """
-    dimension = vector.size
+    number, dimension = vectors.shape
     k = pivots.neighbours.shape[1]
-    rows = selected.vectors.reshape(-1)
-    nearest_pivot = 0
-    least = np.float32(np.inf)
-    for block in range((pivots.size[0] + BLOCK - 1) // BLOCK):
-        base = block * dimension * BLOCK
-        for offset in range(0, BLOCK, 16):
-            squared = splat(np.float32(0))
-            for axis in range(dimension):
-                at = base + axis * BLOCK + offset
-                squared = add_squared_difference(
-                    squared, load(pivots.lanes, at), splat(vector[axis])
-                )
-            here = smallest(squared)
-            if here < least:
-                least = here
-                nearest_pivot = block * BLOCK + offset + lowest_bit(at_most(squared, splat(here)))
-    total = 0.0
-    for i in range(k):
-        index = pivots.neighbours[nearest_pivot, i]
-        total += distance(vector, 0, rows, index * dimension, dimension)
-    return total / k * BOUND_SLACK
+    flat = vectors.reshape(-1)
+    points = selected.vectors.reshape(-1)
+    neighbours = pivots.neighbours.reshape(-1)
+    lanes = pivots.lanes
+    for v in range(number):
+        pivot = nearest_pivot(lanes, pivots.size[0], flat, v * dimension, dimension)
+        total = 0.0
+        for i in range(pivot * k, (pivot + 1) * k):
+            at = neighbours[i] * dimension
+            total += distance(flat, v * dimension, points, at, dimension)
+        bounds[v] = total / k * BOUND_SLACK

@@ -43,7 +43,8 @@ def settings_of(sampler: "FarthestPointSampler") -> dict[str, Any]:
 
 def write_snapshot(sampler: "FarthestPointSampler", path: Path, sequence: int = 0) -> None:
     """Write the state; `sequence` is the last history record that it includes."""
-    codes, vectors = sampler.candidates()
+    vectors, rows, *_ = sampler.store.read()
+    codes = sampler.store.pool.codes[rows]
     selected = sampler.store.selected
     count = sampler.selected_count
     header = {
