@@ -14,11 +14,11 @@ from scipy.linalg import solve_banded
 
 from continuum.compilation import inlined, kernel
 from continuum.parameters import RadialPotentials
+from continuum.spline_lanes import LANES, blend_block
 
 Float = NDArray[np.float32 | np.float64]
 Quanta = NDArray[np.int32 | np.int64]
 FORCE_QUANTUM = 2.0**-40  # kT/nm per unit of the integer partial forces
-LANES = 8  # species are padded to whole vectors of this many
 _FEWEST_INTERVALS, _MOST_INTERVALS = 128, 8192
 _REFUSED_ERROR_KT = 0.1
 
@@ -197,36 +197,50 @@ def add_protein_potential_row(
     table: PotentialTable,
     spacing_nm: float,
     total_rows: int,
-    scratch: Float,  # (nx, lanes), overwritten
+    scratch: Float,  # (lanes, nx + LANES), overwritten
 ) -> None:
     """potential[a, ix] += Σ_p u_{s(p),a}(|x - R_p|) in the order of `beads`, nearest image."""
     active, nx = potential.shape
-    coefficient = table.coefficient
+    node = np.empty(nx + LANES, np.int64)
+    weight = np.zeros((4, nx + LANES), scratch.dtype)
     for p in beads:
         x = position[p, 0]
         first, count, dy = _row_segment(
             iy, x, position[p, 1], table.cutoff_nm, spacing_nm, nx, total_rows
         )
-        curve = coefficient[state[p]]
         for c in range(count):
             dx = (first + c + 0.5) * spacing_nm - x
             q = (dx * dx + dy * dy) * table.per_spacing
-            node = int(q)
-            w0, w1, w2, w3 = _weights(q - node)
-            for a in range(active):
-                scratch[c, a] = (
-                    w0 * curve[node, a]
-                    + w1 * curve[node + 1, a]
-                    + w2 * curve[node + 2, a]
-                    + w3 * curve[node + 3, a]
-                )
+            node[c] = int(q)
+            weight[0, c], weight[1, c], weight[2, c], weight[3, c] = _weights(q - int(q))
+        _blend_segment(scratch, count, active, table.coefficient[state[p]], node, weight)
         start = first % nx
         whole = min(count, nx - start)
         for a in range(active):
-            for c in range(whole):
-                potential[a, start + c] += scratch[c, a]
-            for c in range(whole, count):
-                potential[a, start + c - nx] += scratch[c, a]
+            _add_to(potential[a, start : start + whole], scratch[a, :whole])
+            _add_to(potential[a, : count - whole], scratch[a, whole:count])
+
+
+@inlined
+def _add_to(total, values):  # type: ignore[no-untyped-def]
+    for c in range(len(total)):
+        total[c] += values[c]
+
+
+@inlined
+def _add_product(total, factor, values):  # type: ignore[no-untyped-def]
+    for c in range(len(total)):
+        total[c] += factor[c] * values[c]
+
+
+@inlined
+def _blend_segment(scratch, count, active, curve, node, weight):  # type: ignore[no-untyped-def]
+    """scratch[a, c] = Σ_k weight[k, c] curve[node[c] + k, a] for all active species a."""
+    for c in range(count, count + LANES):  # the rest of the last block
+        node[c] = 0
+    for lane in range(0, active, LANES):
+        for cell in range(0, count, LANES):
+            blend_block(scratch, lane, cell, curve, node, weight)
 
 
 @inlined
@@ -249,7 +263,7 @@ def lipid_force(
     first_row: int,
     total_rows: int,
     spacing_nm: float,
-    table: PotentialTable,
+    table: PotentialTable,  # float64
     position: NDArray[np.float64],  # (2P, 2) nm
     state: NDArray[np.int8],  # (2P,) -1 absent
 ) -> NDArray[np.int64]:
@@ -257,24 +271,15 @@ def lipid_force(
 
     Each row's share is rounded to an integer, so the sum over ranks is exact: times FORCE_QUANTUM
     it is the force in kT/nm whatever the cut. Raises OverflowError where a row pulls with more
-    than 10^5 kT/nm or with NaN.
+    than 10^5 kT/nm or with NaN, ValueError for a table of another type.
     """
+    if table.coefficient.dtype != np.float64:
+        raise ValueError(f"forces need a table of float64, got {table.coefficient.dtype}")
     force = np.zeros((len(state), 2), np.int64)
-    nx = density.shape[2]
-    scale = 2.0 * spacing_nm**2 * quantum * table.per_spacing / FORCE_QUANTUM
-    worst = _add_lipid_force(
-        force,
-        density,
-        first_row,
-        total_rows,
-        spacing_nm,
-        table,
-        position,
-        state,
-        scale,
-        np.empty((nx, table.coefficient.shape[2])),
-        np.empty(nx),
-    )
+    given = (first_row, total_rows, spacing_nm, table, position, state)
+    # a tuple of whole planes tells the compiler that rows are contiguous, also in a view
+    planes = tuple(density[i] for i in table.species)
+    worst = _add_lipid_force(force, planes, quantum, *given) if planes else -1
     if worst >= 0:
         raise OverflowError(f"the lipid force on bead {worst} must be finite and below 1e5 kT/nm")
     return force
@@ -283,42 +288,46 @@ def lipid_force(
 @kernel
 def _add_lipid_force(
     force: NDArray[np.int64],
-    density: Quanta,
+    planes: tuple[Quanta, ...],  # (rows, nx) of each active species
+    quantum: float,
     first_row: int,
     total_rows: int,
     spacing_nm: float,
     table: PotentialTable,
     position: NDArray[np.float64],
     state: NDArray[np.int8],
-    scale: float,
-    scratch: NDArray[np.float64],
-    line: NDArray[np.float64],
 ) -> int:
-    _, rows, nx = density.shape
+    """Add 2 h² Σ_cells (x - R) Σ_i n_i du_i/ds; returns a bead whose sum is too large, or -1."""
+    rows, nx = planes[0].shape
+    active = len(planes)
+    scale = 2.0 * spacing_nm**2 * quantum * table.per_spacing / FORCE_QUANTUM
     limit = 1e5 / FORCE_QUANTUM
+    node = np.empty(nx + LANES, np.int64)
+    weight = np.zeros((4, nx + LANES))
+    scratch = np.empty((table.coefficient.shape[2], nx + LANES))
+    line = np.empty(nx)
     offset, bead = beads_by_row(
         position, state, table.cutoff_nm, spacing_nm, first_row, rows, total_rows
     )
     for row in range(rows):
-        for entry in range(offset[row], offset[row + 1]):
-            p = bead[entry]
+        for p in bead[offset[row] : offset[row + 1]]:
             x = position[p, 0]
             first, count, dy = _row_segment(
                 first_row + row, x, position[p, 1], table.cutoff_nm, spacing_nm, nx, total_rows
             )
-            _density_times_slope(
-                line,
-                density,
-                row,
-                first,
-                count,
-                x,
-                dy,
-                spacing_nm,
-                table,
-                state[p],
-                scratch,
-            )
+            for c in range(count):
+                dx = (first + c + 0.5) * spacing_nm - x
+                q = (dx * dx + dy * dy) * table.per_spacing
+                node[c] = int(q)
+                weight[0, c], weight[1, c], weight[2, c], weight[3, c] = _slopes(q - int(q))
+                line[c] = 0.0
+            _blend_segment(scratch, count, active, table.coefficient[state[p]], node, weight)
+            start = first % nx
+            whole = min(count, nx - start)
+            for a in range(active):
+                cells = planes[a][row]
+                _add_product(line[:whole], cells[start : start + whole], scratch[a, :whole])
+                _add_product(line[whole:count], cells[: count - whole], scratch[a, whole:count])
             along = 0.0
             total = 0.0
             for c in range(count):
@@ -333,47 +342,6 @@ def _add_lipid_force(
     return -1
 
 
-@kernel
-def _density_times_slope(
-    line: NDArray[np.float64],  # (>= count,) overwritten
-    density: Quanta,
-    stored_row: int,
-    first: int,
-    count: int,
-    x: float,
-    dy: float,
-    spacing_nm: float,
-    table: PotentialTable,
-    bead_state: int,
-    scratch: NDArray[np.float64],  # (>= count, lanes) overwritten
-) -> None:
-    """line[c] = Σ_a n_a(cell c) du_a/dq, q = s per_spacing, over one row segment."""
-    curve = table.coefficient[bead_state]
-    nx = density.shape[2]
-    active = len(table.species)
-    for c in range(count):
-        dx = (first + c + 0.5) * spacing_nm - x
-        q = (dx * dx + dy * dy) * table.per_spacing
-        node = int(q)
-        d0, d1, d2, d3 = _slopes(q - node)
-        for a in range(active):
-            scratch[c, a] = (
-                d0 * curve[node, a]
-                + d1 * curve[node + 1, a]
-                + d2 * curve[node + 2, a]
-                + d3 * curve[node + 3, a]
-            )
-        line[c] = 0.0
-    start = first % nx
-    whole = min(count, nx - start)
-    for a in range(active):
-        species = table.species[a]
-        for c in range(whole):
-            line[c] += density[species, stored_row, start + c] * scratch[c, a]
-        for c in range(whole, count):
-            line[c] += density[species, stored_row, start + c - nx] * scratch[c, a]
-
-
 def lipid_energy(
     density: Quanta,  # (S, ny, nx) in quanta, the whole membrane
     quantum: float,
@@ -386,7 +354,7 @@ def lipid_energy(
     _, ny, nx = density.shape
     active = len(table.species)
     dtype = table.coefficient.dtype
-    scratch = np.empty((nx, table.coefficient.shape[2]), dtype)
+    scratch = np.empty((table.coefficient.shape[2], nx + LANES), dtype)
     offset, bead = beads_by_row(position, state, table.cutoff_nm, spacing_nm, 0, ny, ny)
     energy = 0.0
     for iy in range(ny):

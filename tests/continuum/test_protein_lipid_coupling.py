@@ -79,7 +79,7 @@ def deposited(position, state, table, dtype=np.float64, cells=CELLS, spacing_nm=
     """(active, y, x) row by row, on top of ones."""
     potential = np.ones((len(table.species), cells, cells), dtype)
     offset, bead = beads_by_row(position, state, table.cutoff_nm, spacing_nm, 0, cells, cells)
-    scratch = np.full((cells, table.coefficient.shape[2]), np.nan, dtype)
+    scratch = np.full((table.coefficient.shape[2], cells + LANES), np.nan, dtype)
     for iy in range(cells):
         row = np.ascontiguousarray(potential[:, iy])
         near = bead[offset[iy] : offset[iy + 1]]
@@ -113,7 +113,7 @@ def test_the_table_follows_u_to_its_tolerance_and_says_by_how_much():
         for s in range(STATES):
             one, state = position[[p, p]].copy(), np.array([s, -1], np.int8)
             row = np.zeros((len(TABLE.species), cells))
-            scratch = np.zeros((cells, 2 * LANES))
+            scratch = np.zeros((2 * LANES, cells + LANES))
             add_protein_potential_row(
                 row, 0, np.array([0]), one, state, TABLE, spacing_nm, cells, scratch
             )
@@ -231,6 +231,12 @@ def test_a_force_beyond_the_integers_is_refused():
     broken = TABLE._replace(coefficient=TABLE.coefficient * np.nan)
     with pytest.raises(OverflowError, match="lipid force on bead"):
         lipid_force(densities(), QUANTUM, 0, CELLS, SPACING_NM, broken, position, state)
+
+
+def test_forces_are_not_computed_from_a_single_precision_table():
+    position, state = beads()
+    with pytest.raises(ValueError, match="forces need a table of float64, got float32"):
+        lipid_force(densities(), QUANTUM, 0, CELLS, SPACING_NM, SINGLE_TABLE, position, state)
 
 
 def test_a_potential_too_rough_for_the_table_is_refused():
