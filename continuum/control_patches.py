@@ -7,9 +7,9 @@ controls before it, else the farthest of the 100; it is dropped if its square ho
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from continuum.compilation import exact_inlined, exact_kernel
 from continuum.philox import CONTROL_PATCH, key_of, philox, uniform
 
 TRIALS = 100
@@ -54,7 +54,7 @@ def place_controls(
     return point_nm, placed
 
 
-@njit(cache=True, error_model="numpy")
+@exact_kernel
 def _place(
     protein_nm: NDArray[np.float64],  # (M, 2)
     side_nm: float,
@@ -102,6 +102,6 @@ def _place(
                 placed[j] = False
 
 
-@njit(inline="always", error_model="numpy")
+@exact_inlined
 def _nearest_image(difference_nm: float, side_nm: float) -> float:
     return float(difference_nm - side_nm * np.rint(difference_nm / side_nm))

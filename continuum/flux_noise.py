@@ -4,8 +4,7 @@ White noise is drawn per cell of an auxiliary grid from a counter keyed by seed,
 cell, blurred, and spread to the faces of the grid with cubic B-splines, so that its spectrum is
 that of a Gaussian filter of standard deviation l. A kick of one instant is spread by the sweeps
 that follow it; narrowing a species' filter to variance l² - D dt gives each mode the stationary
-variance of continuous noise up to the factor a / sinh a, a = D k² dt. The kick along y comes after
-the sweep along x, which it misses: along x its filter has variance l² + D dt.
+variance of continuous noise up to the factor a / sinh a, a = D k² dt.
 """
 
 import math
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from continuum.compilation import inlined, kernel
 from continuum.decomposition import Slab
 from continuum.gaussian_filter import (
-    NARROWEST_SIGMA,
     filter_column_row,
     filter_padded_row,
     gaussian_taps,
@@ -29,7 +27,7 @@ from continuum.philox import LIPID_NOISE, key_of, philox
 Array = NDArray[Any]
 
 FACTORS = (4, 2, 1)
-LARGEST_OUTFLOW = 0.45  # share of a cell's density that may leave through one face in a kick
+LARGEST_OUTFLOW = 0.24  # share of a cell's density that may leave through one face in a kick
 _TO_UNIT_VARIANCE = math.sqrt(12.0) * 2.0**-32
 
 
@@ -123,11 +121,31 @@ def kick_flux(donor: Any, receiver: Any, noise: Any, amplitude: Any, largest: An
 
 
 @kernel
-def kick_row(count: Array, noise: Array, amplitude: Any, flux: Array, out: Array) -> None:
-    """out[1:-1] = count after the noise of its x faces, with periodic ghosts.
+def cross_rows(
+    lower: Array,  # (nx,)   quanta
+    upper: Array,
+    noise: Array,  # (nx,)   of the faces between the two rows
+    amplitude: Any,
+    crossing: Array,  # (nx,)   quanta from the lower to the upper row, overwritten
+) -> None:
+    """The noise of the y faces between two rows."""
+    real = noise.dtype.type
+    largest = real(LARGEST_OUTFLOW)
+    for i in range(crossing.size):
+        crossing[i] = kick_flux(real(lower[i]), real(upper[i]), noise[i], amplitude, largest)
 
-    noise[i] is of the face between i and i + 1; `flux` is scratch of at least nx + 1.
-    """
+
+@kernel
+def kick_row(
+    count: Array,  # (nx,)   quanta
+    noise: Array,  # (nx,)   of the faces between i and i + 1
+    amplitude: Any,
+    below: Array,  # (nx,)   of `cross_rows` with the row below and the row above
+    above: Array,
+    flux: Array,  # (>= nx + 1,)   scratch
+    out: Array,  # (nx + 2,)   overwritten, with periodic ghosts
+) -> None:
+    """out[1:-1] = a row after the noise of all its faces."""
     nx = count.size
     real, integer = noise.dtype.type, count.dtype.type
     largest = real(LARGEST_OUTFLOW)
@@ -138,24 +156,9 @@ def kick_row(count: Array, noise: Array, amplitude: Any, flux: Array, out: Array
     flux[0], flux[nx] = last, last
     kicked = out[1:]
     for i in range(nx):
-        kicked[i] = count[i] - integer(inner[i]) + integer(flux[i])
+        gain = integer(flux[i]) - integer(inner[i]) + integer(below[i]) - integer(above[i])
+        kicked[i] = count[i] + gain
     out[0], out[nx + 1] = out[nx], out[1]
-
-
-@kernel
-def kick_between_rows(
-    lower: Array,  # (nx,)   quanta before any kick along y
-    upper: Array,
-    noise: Array,  # (nx,)   of the faces between the two rows
-    amplitude: Any,
-    crossing: Array,  # (nx,)   quanta from the lower to the upper row, overwritten
-) -> None:
-    """The noise of the y faces between two rows."""
-    real, integer = noise.dtype.type, lower.dtype.type
-    largest = real(LARGEST_OUTFLOW)
-    for i in range(lower.size):
-        flux = kick_flux(real(lower[i]), real(upper[i]), noise[i], amplitude, largest)
-        crossing[i] = integer(flux)
 
 
 @kernel
@@ -186,12 +189,11 @@ def draw_white_noise(
 @kernel
 def blur(
     white: Array,  # (rows + 2 reach, cells)   overwritten by its x pass
-    taps_x: Array,  # (reach_x + 1,)
-    taps_y: Array,  # (reach + 1,)
+    taps: Array,  # (reach + 1,)
     out: Array,  # (rows, cells)
 ) -> None:
     """Separable Gaussian filter of one field, periodic in x."""
-    reach = taps_x.size - 1
+    reach = taps.size - 1
     cells = white.shape[1]
     padded = np.empty(cells + 2 * reach, white.dtype)
     for r in range(white.shape[0]):
@@ -200,9 +202,9 @@ def blur(
         for i in range(reach):
             padded[i] = padded[cells + i]
             padded[cells + reach + i] = padded[reach + i]
-        filter_padded_row(padded, taps_x, white[r], cells)
+        filter_padded_row(padded, taps, white[r], cells)
     for r in range(out.shape[0]):
-        filter_column_row(white, r + taps_y.size - 1, taps_y, out[r])
+        filter_column_row(white, r + reach, taps, out[r])
 
 
 class FluxNoise:
@@ -249,16 +251,11 @@ class FluxNoise:
         if not self.enabled:
             self.fields = np.zeros((len(diffusivity), 2, 1, 1), dtype)
             return
-        self._taps = []  # along x and along y, of each species' x and y fluxes
-        for spread_nm2 in np.multiply(diffusivity, dt_us):
-            narrow, wide = (
-                gaussian_taps(
-                    self._sigma_cells(variance_nm2, self.factor * spacing_nm) or 0.0
-                ).astype(dtype)
-                for variance_nm2 in (range_nm**2 - spread_nm2, range_nm**2 + spread_nm2)
-            )
-            self._taps += [(narrow, narrow), (wide, narrow)]
-        self._reach = max(len(along_y) for _, along_y in self._taps) - 1
+        self._taps = []
+        for d in diffusivity:
+            sigma = self._sigma_cells(range_nm**2 - float(d) * dt_us, self.factor * spacing_nm)
+            self._taps.append(gaussian_taps(sigma or 0.0).astype(dtype))
+        self._reach = max(len(taps) for taps in self._taps) - 1
         rows = self.slab.rows + 2 * self.halo
         self.fields = np.zeros((len(diffusivity), 2, rows, self.slab.cells), dtype)
         self._white = np.empty((4, rows + 2 * self._reach, self.slab.cells), dtype)
@@ -267,8 +264,7 @@ class FluxNoise:
     def _sigma_cells(variance_nm2: float, spacing_nm: float) -> float | None:
         """Standard deviation of the taps on a grid of this spacing; None where it is too coarse."""
         variance = variance_nm2 / spacing_nm**2 - BLUR_VARIANCE
-        sigma = math.sqrt(max(variance, 0.0))
-        return sigma if sigma >= NARROWEST_SIGMA else None
+        return math.sqrt(variance) if variance >= 0 else None
 
     def draw(self, step: int) -> None:
         """Fill `fields` (S, 2, halo + rows + halo, cells) for one step; nothing where switched off.
@@ -290,8 +286,7 @@ class FluxNoise:
                 self._white,
             )
             for member in range(min(4, len(flat) - group)):
-                along_x, along_y = self._taps[group + member]
-                spare = self._reach - (len(along_y) - 1)
+                taps = self._taps[(group + member) // 2]
+                spare = self._reach - (len(taps) - 1)
                 rows = self._white.shape[1]
-                white = self._white[member, spare : rows - spare]
-                blur(white, along_x, along_y, flat[group + member])
+                blur(self._white[member, spare : rows - spare], taps, flat[group + member])

@@ -14,21 +14,18 @@ CUTOFF_SIGMAS = 4.5
 NARROWEST_SIGMA = 0.45  # in grid spacings; a narrower Gaussian is no longer one on the grid
 
 
-def gaussian_taps(
-    sigma_cells: float, cutoff_sigmas: float = CUTOFF_SIGMAS
-) -> NDArray[np.float64]:
+def gaussian_taps(sigma_cells: float, cutoff_sigmas: float = CUTOFF_SIGMAS) -> NDArray[np.float64]:
     """One side (2 m + 1 symmetric) of a discrete Gaussian, (m + 1,), summing to 1 with its mirror.
 
-    The taps are adjusted so that their discrete variance is sigma² exactly; sigma = 0 gives the
-    identity. Raises ValueError for 0 < sigma < 0.45 spacings, where taps would turn negative.
+    The taps are adjusted so that their discrete variance is sigma² exactly. Below NARROWEST_SIGMA
+    three taps of that variance are all the grid can hold; sigma = 0 gives the identity.
     """
+    if not sigma_cells >= 0:
+        raise ValueError(f"a standard deviation must be >= 0, got {sigma_cells}")
     if sigma_cells == 0:
         return np.ones(1)
-    if not sigma_cells >= NARROWEST_SIGMA:
-        raise ValueError(
-            f"a Gaussian needs a standard deviation of at least {NARROWEST_SIGMA} grid spacings,"
-            f" got {sigma_cells:.3g}"
-        )
+    if sigma_cells < NARROWEST_SIGMA:
+        return np.array([1 - sigma_cells**2, sigma_cells**2 / 2])
     reach = max(2, math.ceil(cutoff_sigmas * sigma_cells))
     offset = np.arange(reach + 1)
     width = sigma_cells

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from continuum.compilation import kernel
 from continuum.exponential import exponential
-from continuum.flux_noise import kick_between_rows, kick_row, refine_noise_row
+from continuum.flux_noise import cross_rows, kick_row, refine_noise_row
 from continuum.grid_transfer import spread_row
 
 Array = NDArray[Any]
@@ -40,13 +40,22 @@ def sweep_halo_rows(substeps_of_a_sweep: int) -> int:
 
 
 @kernel
-def boltzmann_factors(potential: Array, a: Array) -> None:
-    """a[1:-1] = exp(-V/2) of a row, with periodic ghosts."""
+def boltzmann_factors(potential: Array, slot: int, a: Array, tiles: Array) -> None:
+    """a[1:-1] = exp(-V/2) of a row, with periodic ghosts; also as row `slot` of every tile."""
     nx = potential.size
     minus_half = potential.dtype.type(-0.5)
-    inner = a[1:]
-    for i in range(nx):
-        inner[i] = exponential(minus_half * potential[i])
+    whole = nx // TILE_COLUMNS
+    for tile in range(whole):
+        part, target = potential[tile * TILE_COLUMNS :], tiles[tile, slot * TILE_COLUMNS :]
+        inner = a[1 + tile * TILE_COLUMNS :]
+        for i in range(TILE_COLUMNS):
+            value = exponential(minus_half * part[i])
+            inner[i] = value
+            target[i] = value
+    for i in range(whole * TILE_COLUMNS, nx):
+        value = exponential(minus_half * potential[i])
+        a[i + 1] = value
+        tiles[whole, (slot - whole) * TILE_COLUMNS + i] = value
     a[0], a[nx + 1] = a[nx], a[1]
 
 
@@ -110,10 +119,11 @@ def sweep_row_along_x(
     scale: Any,  # D dt / h² / (m + 1) / quantum
     m: int,
     scratch: Array,  # (4, nx + 2)
-    out: Array,  # (nx,)       density in quanta, overwritten
+    slot: int,
+    tiles: Array,  # (tiles, rows * TILE)   density in quanta; row `slot` of each is overwritten
 ) -> None:
-    """One sweep of one row."""
-    nx = out.size
+    """One sweep of one row, dealt to the tiles; the last tile may be partly unused."""
+    nx = count.size - 2
     b, stay, y, z = scratch[0], scratch[1], scratch[2], scratch[3]
     prepare(count, a, 1, quantum, fourier, b, stay)
     add_step(b, stay, b, 1, fourier, 1, nx + 1, y)
@@ -124,7 +134,16 @@ def sweep_row_along_x(
     y[0], y[nx + 1] = y[nx], y[1]
     face_quanta(a, y, 1, scale, 0, nx, z)
     z[nx] = z[0]
-    add_divergence(count[1:], z, z[1:], out)
+    integer = count.dtype.type
+    whole = nx // TILE_COLUMNS
+    for tile in range(whole):
+        number, inflow = count[1 + tile * TILE_COLUMNS :], z[tile * TILE_COLUMNS :]
+        outflow, target = inflow[1:], tiles[tile, slot * TILE_COLUMNS :]
+        for i in range(TILE_COLUMNS):
+            target[i] = number[i] - integer(outflow[i]) + integer(inflow[i])
+    for i in range(whole * TILE_COLUMNS, nx):
+        target_cell = (slot - whole) * TILE_COLUMNS + i
+        tiles[whole, target_cell] = count[i + 1] - integer(z[i + 1]) + integer(z[i])
 
 
 @kernel
@@ -200,30 +219,6 @@ def potential_row(
 
 
 @kernel
-def deal(row: Array, slot: int, tiles: Array) -> None:
-    """Write a row as row `slot` of every tile; the last tile may be partly unused."""
-    whole = row.size // TILE_COLUMNS
-    for tile in range(whole):
-        part, target = row[tile * TILE_COLUMNS :], tiles[tile, slot * TILE_COLUMNS :]
-        for i in range(TILE_COLUMNS):
-            target[i] = part[i]
-    for i in range(row.size - whole * TILE_COLUMNS):
-        tiles[whole, slot * TILE_COLUMNS + i] = row[whole * TILE_COLUMNS + i]
-
-
-@kernel
-def deal_loss(row: Array, slot: int, tiles: Array) -> None:
-    """Subtract a row from row `slot` of every tile."""
-    whole = row.size // TILE_COLUMNS
-    for tile in range(whole):
-        part, target = row[tile * TILE_COLUMNS :], tiles[tile, slot * TILE_COLUMNS :]
-        for i in range(TILE_COLUMNS):
-            target[i] -= part[i]
-    for i in range(row.size - whole * TILE_COLUMNS):
-        tiles[whole, slot * TILE_COLUMNS + i] -= row[whole * TILE_COLUMNS + i]
-
-
-@kernel
 def pad_row(row: Array, out: Array) -> None:
     """out = row with one periodic ghost at either end."""
     nx = row.size
@@ -268,7 +263,7 @@ def advance_species(
     face_first: Array,  # (noise_factor,)     and of upper faces
     face_weights: Array,  # (noise_factor, 4)
 ) -> None:
-    """Advance one species by one step: kick and sweep along x, then kick and sweep along y.
+    """Advance one species by one step: kick all faces, sweep along x, then along y.
 
     Rows are swept along x once, in order, and dealt to tiles of columns; when a block of rows is
     complete, tiles are swept along y and the density is overwritten, behind the rows still needed.
@@ -277,8 +272,8 @@ def advance_species(
     real = pressure.dtype.type
     scale = fourier * real(m) / real(m + 1) / quantum
     tiles = (nx + TILE_COLUMNS - 1) // TILE_COLUMNS
-    carried = 2 * m + 4
-    tile_cells = (BLOCK_ROWS + carried) * TILE_COLUMNS
+    beyond = m + 1
+    tile_cells = (BLOCK_ROWS + 2 * beyond) * TILE_COLUMNS
     tile_count = np.zeros((tiles, tile_cells), density.dtype)
     tile_a = np.ones((tiles, tile_cells), pressure.dtype)
     tile_scratch = np.ones((4, tile_cells), pressure.dtype)
@@ -286,17 +281,32 @@ def advance_species(
     potential, noise_row = np.empty(nx, pressure.dtype), np.empty(nx, pressure.dtype)
     padded_coarse = np.empty(nx // factor + 4, pressure.dtype)
     a, scratch = np.ones(nx + 2, pressure.dtype), np.ones((4, nx + 2), pressure.dtype)
-    kicked, swept = np.empty(nx + 2, density.dtype), np.empty(nx, density.dtype)
-    previous, crossing = np.empty(nx, density.dtype), np.zeros(nx, density.dtype)
+    kicked = np.empty(nx + 2, density.dtype)
+    below, above = np.zeros(nx, pressure.dtype), np.zeros(nx, pressure.dtype)
     padded_noise = np.empty(nx // centre_first.size + 4, pressure.dtype)
     phases = np.empty((centre_first.size, nx // centre_first.size), pressure.dtype)
     noisy = kick_amplitude > 0
 
+    if noisy:
+        refine_noise_row(
+            noise[1],
+            noise_halo,
+            -beyond - 1,
+            face_first,
+            face_weights,
+            centre_first,
+            centre_weights,
+            padded_noise,
+            phases,
+            noise_row,
+        )
+        line = halo - beyond
+        cross_rows(density[line - 1], density[line], noise_row, kick_amplitude, below)
     filled = 0
-    next_row = -(m + 2)
+    next_row = -beyond
     for block in range(0, rows, BLOCK_ROWS):
         height = min(BLOCK_ROWS, rows - block)
-        for r in range(next_row, block + height + m + 2):
+        for r in range(next_row, block + height + beyond):
             line = r + halo
             potential_row(
                 coarse,
@@ -311,9 +321,21 @@ def advance_species(
             )
             beads = beads_of_row[row_start[line] : row_start[line + 1]]
             add_windows(potential, windows, corners, beads, first_row + r)
-            boltzmann_factors(potential, a)
-            deal(a[1 : nx + 1], filled, tile_a)
+            boltzmann_factors(potential, filled, a, tile_a)
             if noisy:
+                refine_noise_row(
+                    noise[1],
+                    noise_halo,
+                    r,
+                    face_first,
+                    face_weights,
+                    centre_first,
+                    centre_weights,
+                    padded_noise,
+                    phases,
+                    noise_row,
+                )
+                cross_rows(density[line], density[line + 1], noise_row, kick_amplitude, above)
                 refine_noise_row(
                     noise[0],
                     noise_halo,
@@ -326,38 +348,18 @@ def advance_species(
                     phases,
                     noise_row,
                 )
-                kick_row(density[line], noise_row, kick_amplitude, scratch[0], kicked)
+                kick_row(density[line], noise_row, kick_amplitude, below, above, scratch[0], kicked)
+                below, above = above, below
             else:
                 pad_row(density[line], kicked)
-            sweep_row_along_x(kicked, a, quantum, fourier, scale, m, scratch, swept)
-            if noisy:
-                refine_noise_row(
-                    noise[1],
-                    noise_halo,
-                    r - 1,
-                    face_first,
-                    face_weights,
-                    centre_first,
-                    centre_weights,
-                    padded_noise,
-                    phases,
-                    noise_row,
-                )
-                if filled > 0:
-                    kick_between_rows(previous, swept, noise_row, kick_amplitude, crossing)
-                    deal_loss(crossing, filled - 1, tile_count)
-                previous[:] = swept
-                swept += crossing
-            deal(swept, filled, tile_count)
+            sweep_row_along_x(kicked, a, quantum, fourier, scale, m, scratch, filled, tile_count)
             filled += 1
-        next_row = block + height + m + 2
-        used = (height + 2 * m + 2) * TILE_COLUMNS
-        skipped = TILE_COLUMNS  # the lowest row in the tiles awaits a kick it will not get
+        next_row = block + height + beyond
+        used = filled * TILE_COLUMNS
         for tile in range(tiles):
-            column = tile * TILE_COLUMNS
             sweep_tile_along_y(
-                tile_count[tile, skipped : skipped + used],
-                tile_a[tile, skipped : skipped + used],
+                tile_count[tile, :used],
+                tile_a[tile, :used],
                 quantum,
                 fourier,
                 scale,
@@ -366,8 +368,8 @@ def advance_species(
                 advanced,
                 density,
                 block + halo,
-                column,
+                tile * TILE_COLUMNS,
             )
-        keep_last_rows(tile_count, filled, carried)
-        keep_last_rows(tile_a, filled, carried)
-        filled = carried
+        keep_last_rows(tile_count, filled, 2 * beyond)
+        keep_last_rows(tile_a, filled, 2 * beyond)
+        filled = 2 * beyond

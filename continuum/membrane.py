@@ -1,9 +1,9 @@
 """A membrane in motion: lipids and proteins on one rank's slab, advanced together.
 
-A step from t to t + dt is symmetric: states change, proteins move for dt/2 under the lipid force
-found at the end of the last step, lipids advance by dt under the proteins of the middle, and
-proteins move for the other dt/2 under the force they now feel. Each rank integrates the proteins in
-its slab; positions and states are then known to all.
+A step from t to t + dt is symmetric: states change, proteins move for dt/2 among the lipids of t,
+lipids advance by dt under the proteins of the middle, and proteins move for the other dt/2 among
+the lipids of t + dt. Each rank integrates the proteins in its slab; positions and states are then
+known to all.
 """
 
 import math
@@ -50,7 +50,6 @@ class Membrane:
             self.slab, self.halo, model.membrane.spacing_nm, self.fields.real
         )
         self.set_potentials(model.potentials, 0)
-        self.force = self._lipid_force()
 
     @property
     def time_us(self) -> float:
@@ -68,7 +67,6 @@ class Membrane:
         self._move_proteins(half=0)
         self._windows.refresh(self.position, self.state, self._table)
         self.fields.advance(self._windows, self.step)
-        self.force = self._lipid_force()
         self._move_proteins(half=1)
         self.step += 1
 
@@ -109,13 +107,14 @@ class Membrane:
     def _move_proteins(self, half: int) -> None:
         numerics = self.model.numerics
         substeps = max(1, math.ceil(numerics.time_step_us / 2 / numerics.protein_substep_us - 1e-9))
+        force = self._lipid_force()
         for substep in range(substeps):
             owned = self.owned()
             langevin_substep(
                 self.position,
                 self.state,
                 owned,
-                self.force,
+                force,
                 self._force_field,
                 self.model.membrane.side_nm,
                 numerics.time_step_us / 2 / substeps,

@@ -8,9 +8,9 @@ has error O(h⁴), is that of the prolongation between grids, and its stencil ne
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from continuum.compilation import exact_inlined, exact_kernel
 from continuum.patches import CENTRE_NODE, NODE_SPACING_NM, NODES
 
 Quanta = NDArray[np.int32] | NDArray[np.int64]
@@ -57,7 +57,7 @@ def sample_patches(
     return out
 
 
-@njit(cache=True, error_model="numpy")
+@exact_kernel
 def _sample_turned(
     density: Quanta,  # (S, rows + 2 halo, nx)   quanta
     quantum: float,  # nm⁻²
@@ -115,7 +115,7 @@ def _sample_turned(
                 nodes[node[i]] = max(quantum * total, 0.0)
 
 
-@njit(cache=True, error_model="numpy")
+@exact_kernel
 def _sample_aligned(
     density: Quanta,  # (S, rows + 2 halo, nx)   quanta
     quantum: float,  # nm⁻²
@@ -170,7 +170,7 @@ def _sample_aligned(
                     out[n, s, iy, ix] = max(quantum * total, 0.0)
 
 
-@njit(inline="always", error_model="numpy")
+@exact_inlined
 def _lagrange(t: float, weight: NDArray[np.float64]) -> None:
     """Weights of the values at -1, 0, 1, 2 for the cubic through them, taken at t in [0, 1)."""
     weight[0] = -t * (t - 1.0) * (t - 2.0) / 6.0

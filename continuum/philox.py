@@ -7,7 +7,8 @@ ranks nor on the order of calls, and a restart needs no generator state.
 import math
 
 import numpy as np
-from numba import njit
+
+from continuum.compilation import exact_inlined
 
 LIPID_NOISE = 1
 PROTEIN_KICK = 2
@@ -32,7 +33,7 @@ def key_of(seed: int) -> tuple[np.uint32, np.uint32]:
     return np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
 
 
-@njit(inline="always", error_model="numpy")
+@exact_inlined
 def philox(
     c0: np.uint32, c1: np.uint32, c2: np.uint32, c3: np.uint32, k0: np.uint32, k1: np.uint32
 ) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
@@ -51,13 +52,13 @@ def philox(
     return c0, c1, c2, c3
 
 
-@njit(inline="always", error_model="numpy")
+@exact_inlined
 def uniform(word: np.uint32) -> float:
     """A word as a number in (0, 1), both ends excluded."""
     return (np.float64(word) + 0.5) * 2.0**-32
 
 
-@njit(inline="always", error_model="numpy")
+@exact_inlined
 def normal_pair(word_0: np.uint32, word_1: np.uint32) -> tuple[float, float]:
     """Two words -> two independent standard normals (Box-Muller)."""
     radius = math.sqrt(-2.0 * math.log(uniform(word_0)))

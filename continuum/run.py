@@ -278,7 +278,6 @@ def _write_checkpoint(plan: RunPlan, membrane: Membrane, index: int) -> None:
     with checkpoint_writer(folder, index, plan.configuration_hash, attributes) as writer:
         writer.write("position_nm", membrane.position)
         writer.write("state", membrane.state)
-        writer.write("force", membrane.force)
         for name, layers, factor in arrays:
             for number, layer in enumerate(layers):
                 key = f"{name}.{number}"
@@ -301,7 +300,6 @@ def _restore(membrane: Membrane, path: Path, plan: RunPlan) -> int:
         membrane.fields.started = bool(checkpoint.attributes["started"])
         membrane.position = checkpoint.read("position_nm")
         membrane.state = checkpoint.read("state")
-        membrane.force = checkpoint.read("force")
         for name, layers, factor in membrane.fields.state_arrays():
             for number, layer in enumerate(layers):
                 first, rows = slab.first_row // factor, slab.rows // factor
