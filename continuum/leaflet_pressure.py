@@ -51,8 +51,7 @@ BLUR_CUTOFF_SIGMAS = 3.0  # where blurs of R end, which need no accuracy
 def anticipate(
     crowding: Array,  # (2, halo + rows + halo, nx)   ρ
     previous: Array,  # (2, halo + rows + halo, nx)   ρ_previous; becomes ρ - ρ_previous + δv
-    protein: Array,  # (2, halo + rows + halo, nx)   v of the coming step
-    old_protein: Array,  # (2, halo + rows + halo, nx)   v of the last
+    change: Array,  # (2, halo + rows + halo, nx)   δv
     halo: int,
     settled: Array,  # (2, filter_halo + rows + filter_halo, nx)   becomes ρ - δv
     filter_halo: int,
@@ -62,10 +61,10 @@ def anticipate(
     for leaflet in range(2):
         for r in range(rows):
             for i in range(nx):
-                change = protein[leaflet, r + halo, i] - old_protein[leaflet, r + halo, i]
+                coming = change[leaflet, r + halo, i]
                 rho = crowding[leaflet, r + halo, i]
-                settled[leaflet, r + filter_halo, i] = rho - change
-                previous[leaflet, r + halo, i] = rho - previous[leaflet, r + halo, i] + change
+                settled[leaflet, r + filter_halo, i] = rho - coming
+                previous[leaflet, r + halo, i] = rho - previous[leaflet, r + halo, i] + coming
 
 
 @kernel
@@ -180,8 +179,7 @@ class LeafletPressure:
         self.pressure = np.zeros((2, rows + 2 * sweep_halo, nx), dtype)
         self.crowding = np.zeros((2, rows + 2 * REACH, nx), dtype)
         self.previous = np.zeros_like(self.crowding)
-        self.protein = np.zeros_like(self.crowding)
-        self.old_protein = np.zeros_like(self.crowding)
+        self.protein_change = np.zeros_like(self.crowding)  # between steps: -v of the last
         self._settled = np.zeros((2, rows + 2 * self._reach, nx), dtype)
         self._coarse = np.zeros((2, coarse.rows + 2 * self._coarse_reach, coarse.cells), dtype)
         self._spread = np.zeros((2, coarse.rows + 2 * SPREAD_HALO, coarse.cells), dtype)
@@ -208,16 +206,17 @@ class LeafletPressure:
     def advance(self, windows: ProteinWindows) -> None:
         """Bring ψ from t to t + dt, given `crowding` at t and the proteins of the coming step."""
         world = self._world
-        self._weigh_proteins(windows)
+        self.add_proteins(windows, 1)
         anticipate(
             self.crowding,
             self.previous,
-            self.protein,
-            self.old_protein,
+            self.protein_change,
             REACH,
             self._settled,
             self._reach,
         )
+        self.protein_change[:] = 0
+        self.add_proteins(windows, -1)
         filter_along_x(self._settled, self._reach, self._taps)
         world.fill_halo(self._settled, self._reach)
         self._blur(self.previous, [(self._ahead_taps, self._strength)])
@@ -252,23 +251,22 @@ class LeafletPressure:
             )
         world.fill_halo(self.pressure, self.halo)
         self.crowding, self.previous = self.previous, self.crowding
-        self.protein, self.old_protein = self.old_protein, self.protein
 
     def _own(self) -> Array:
         own: Array = self.crowding[:, REACH : REACH + self._slab.rows]
         return own
 
-    def _weigh_proteins(self, windows: ProteinWindows) -> None:
-        self.protein[:] = 0
+    def add_proteins(self, windows: ProteinWindows, sign: int) -> None:
+        """protein_change += sign Σ_i w_i n_i u_i of the proteins, at bulk densities n_i."""
         for leaflet in range(2):
-            here = np.where(self.leaflet == leaflet, self._weighted, 0)[windows.species]
+            here = np.where(self.leaflet == leaflet, sign * self._weighted, 0)[windows.species]
             if here.any():
                 add_weighted_windows(
                     windows.windows,
-                    here.astype(self.protein.dtype),
+                    here.astype(self.protein_change.dtype),
                     windows.corners,
                     self._slab.first_row,
-                    self.protein[leaflet],
+                    self.protein_change[leaflet],
                     REACH,
                 )
 

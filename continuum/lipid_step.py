@@ -150,7 +150,7 @@ class LipidFields:
             ("density", self.own_density(), 1),
             ("pressure", pressure.pressure[:, self.halo : self.halo + self.slab.rows], 1),
             ("crowding", pressure.previous[:, own], 1),
-            ("protein", pressure.old_protein[:, own], 1),
+            ("protein_change", pressure.protein_change[:, own], 1),
             ("coupling", self.couplings.previous, self.couplings.factor),
         ]
 
