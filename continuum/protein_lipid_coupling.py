@@ -26,10 +26,11 @@ _REFUSED_ERROR_KT = 0.1
 class PotentialTable(NamedTuple):
     """u_{s,i} as a uniform cubic B-spline in s = r²: smooth at r = 0, no square root, C² inside.
 
-    The weights of a cell are the same for all species, which lie next to each other.
+    The weights of a cell are the same for all species, which lie next to each other. Kernels rely on
+    lanes being a multiple of LANES.
     """
 
-    coefficient: Float  # (n_states, n_intervals + 4, lanes) kT, node j centred at (j - 1) spacing
+    coefficient: Float  # (n_states, n_intervals + 4, lanes) kT, node j at s = (j - 1) / per_spacing
     species: NDArray[np.int64]  # (active,) species with any u != 0; the first `active` lanes
     per_spacing: float  # nm^-2, intervals per unit of s
     cutoff_nm: float
@@ -72,19 +73,6 @@ def potential_table(
     padded = np.zeros((len(u), intervals + 4, lanes), precision)
     padded[:, :-1, : len(species)] = np.moveaxis(coefficient, 0, 1)
     return PotentialTable(padded, species, float(intervals / cutoff_nm**2), cutoff_nm, error_kt)
-
-
-def combined_table(
-    table: PotentialTable,
-    weight: NDArray[np.float64],  # (S,)
-) -> PotentialTable:
-    """The table of the single potential Σ_i weight_i u_{s,i}: coefficient (n_states, nodes, 1)."""
-    active = len(table.species)
-    combined = table.coefficient[:, :, :active].astype(np.float64) @ weight[table.species]
-    return table._replace(
-        coefficient=combined[:, :, None].astype(table.coefficient.dtype),
-        species=table.species[:0],
-    )
 
 
 def _spline_coefficients(value: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -197,12 +185,12 @@ def add_protein_potential_row(
     table: PotentialTable,
     spacing_nm: float,
     total_rows: int,
-    scratch: Float,  # (lanes, nx + LANES), overwritten
 ) -> None:
     """potential[a, ix] += Σ_p u_{s(p),a}(|x - R_p|) in the order of `beads`, nearest image."""
     active, nx = potential.shape
     node = np.empty(nx + LANES, np.int64)
-    weight = np.zeros((4, nx + LANES), scratch.dtype)
+    weight = np.zeros((4, nx + LANES), table.coefficient.dtype)
+    scratch = np.empty((table.coefficient.shape[2], nx + LANES), table.coefficient.dtype)
     for p in beads:
         x = position[p, 0]
         first, count, dy = _row_segment(
@@ -354,12 +342,11 @@ def lipid_energy(
     _, ny, nx = density.shape
     active = len(table.species)
     dtype = table.coefficient.dtype
-    scratch = np.empty((table.coefficient.shape[2], nx + LANES), dtype)
     offset, bead = beads_by_row(position, state, table.cutoff_nm, spacing_nm, 0, ny, ny)
     energy = 0.0
     for iy in range(ny):
         row = np.zeros((active, nx), dtype)
         beads = bead[offset[iy] : offset[iy + 1]]
-        add_protein_potential_row(row, iy, beads, position, state, table, spacing_nm, ny, scratch)
+        add_protein_potential_row(row, iy, beads, position, state, table, spacing_nm, ny)
         energy += float(np.sum(row * density[table.species, iy].astype(np.float64)))
     return energy * quantum * spacing_nm**2

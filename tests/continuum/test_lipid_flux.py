@@ -87,12 +87,11 @@ def deposited(model, beads):
     table = potential_table(model.potentials, real)
     cells, h = model.membrane.cells, model.membrane.spacing_nm
     state = np.zeros(len(beads), np.int8)
-    lanes = table.coefficient.shape[2]
     total = np.zeros((cells, cells))
     for row in range(cells):
         potential = np.zeros((len(table.species), cells), real)
-        near, scratch = np.arange(len(beads)), np.zeros((cells, lanes), real)
-        add_protein_potential_row(potential, row, near, beads, state, table, h, cells, scratch)
+        near = np.arange(len(beads))
+        add_protein_potential_row(potential, row, near, beads, state, table, h, cells)
         total[row] = potential[0]
     return total
 

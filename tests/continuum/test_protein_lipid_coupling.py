@@ -9,7 +9,6 @@ from continuum.protein_lipid_coupling import (
     LANES,
     add_protein_potential_row,
     beads_by_row,
-    combined_table,
     lipid_energy,
     lipid_force,
     potential_table,
@@ -79,11 +78,10 @@ def deposited(position, state, table, dtype=np.float64, cells=CELLS, spacing_nm=
     """(active, y, x) row by row, on top of ones."""
     potential = np.ones((len(table.species), cells, cells), dtype)
     offset, bead = beads_by_row(position, state, table.cutoff_nm, spacing_nm, 0, cells, cells)
-    scratch = np.full((table.coefficient.shape[2], cells + LANES), np.nan, dtype)
     for iy in range(cells):
         row = np.ascontiguousarray(potential[:, iy])
         near = bead[offset[iy] : offset[iy + 1]]
-        add_protein_potential_row(row, iy, near, position, state, table, spacing_nm, cells, scratch)
+        add_protein_potential_row(row, iy, near, position, state, table, spacing_nm, cells)
         potential[:, iy] = row
     return potential - 1
 
@@ -113,10 +111,7 @@ def test_the_table_follows_u_to_its_tolerance_and_says_by_how_much():
         for s in range(STATES):
             one, state = position[[p, p]].copy(), np.array([s, -1], np.int8)
             row = np.zeros((len(TABLE.species), cells))
-            scratch = np.zeros((2 * LANES, cells + LANES))
-            add_protein_potential_row(
-                row, 0, np.array([0]), one, state, TABLE, spacing_nm, cells, scratch
-            )
+            add_protein_potential_row(row, 0, np.array([0]), one, state, TABLE, spacing_nm, cells)
             errors.append(np.abs(row[:, 0] - exact_u(radius[p])[s, TABLE.species]).max())
     assert max(errors) <= 1.2 * TABLE.error_kt + 1e-9
 
@@ -130,17 +125,6 @@ def test_species_that_feel_no_protein_are_left_out():
     assert TABLE.species.tolist() == [i for i in range(SPECIES) if i not in SILENT]
     assert TABLE.coefficient.shape[2] == 2 * LANES
     assert SINGLE_TABLE.coefficient.dtype == np.float32
-
-
-def test_a_combined_table_is_the_weighted_sum_of_the_rows():
-    position, state = beads()
-    weight = RNG(4).uniform(-1, 1, SPECIES)
-    combined = deposited(
-        position, state, combined_table(TABLE, weight)._replace(species=np.zeros(1, np.int64))
-    )
-    separate = deposited(position, state, TABLE)
-    expected = np.tensordot(weight[TABLE.species], separate, 1)
-    np.testing.assert_allclose(combined[0], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])

@@ -80,10 +80,9 @@ def test_windows_equal_the_rows_of_the_coupling_that_gives_the_forces():
     whole = Slab(cells=CELLS, first_row=0, rows=CELLS)
     found = potential_on(whole)[:, HALO:-HALO]
     near = np.flatnonzero(STATE >= 0)
-    scratch = np.zeros((CELLS, TABLE.coefficient.shape[2]))
     for row in range(CELLS):
         expected = np.zeros((len(TABLE.species), CELLS))
-        add_protein_potential_row(expected, row, near, POSITION, STATE, TABLE, H, CELLS, scratch)
+        add_protein_potential_row(expected, row, near, POSITION, STATE, TABLE, H, CELLS)
         np.testing.assert_allclose(found[TABLE.species, row], expected, rtol=0, atol=1e-14)
 
 
