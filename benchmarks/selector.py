@@ -87,7 +87,7 @@ def measure_pool(kind: str, candidates: int, calls: int, picks: int) -> dict[str
 
 
 def measure_memory(candidates: int, with_names: bool) -> dict[str, float]:
-    """Growth of the resident set per candidate, in a fresh process, after 100 selections."""
+    """Bytes per candidate in a fresh process, after one add and ten selections."""
     command = [sys.executable, __file__, "--memory", str(candidates)]
     command += ["--names"] if with_names else []
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -98,19 +98,20 @@ def measure_memory(candidates: int, with_names: bool) -> dict[str, float]:
 def memory_per_candidate(candidates: int, with_names: bool) -> str:
     """Bytes per candidate: the numeric arrays in use, and the resident set's growth."""
     vectors = make_vectors("gauss", SELECTED + candidates)
+    warm = FarthestPointSampler(DIMENSION, capacity=5000)
+    for part in (vectors[:4000], vectors[4000:4100]):
+        warm.add([f"w{i}" for i in range(len(part))], part)
+        warm.select(20)
     sampler = FarthestPointSampler(DIMENSION, capacity=candidates, warm_up=0)
     sampler.mark_selected(
         [f"s{i}" for i in range(SELECTED)] if with_names else np.arange(SELECTED) + 10**9,
         vectors[:SELECTED],
     )
     sampler.select(0)
+    names = [f"patch-{i:09d}" for i in range(candidates)] if with_names else np.arange(candidates)
     before = resident_bytes()
-    for start in range(0, candidates, 50_000):
-        stop = min(start + 50_000, candidates)
-        names = [f"patch-{i:09d}" for i in range(start, stop)]
-        ids = names if with_names else np.arange(start, stop)
-        sampler.add(ids, vectors[SELECTED + start : SELECTED + stop])
-    sampler.select(100)
+    sampler.add(names, vectors[SELECTED:])
+    sampler.select(10)
     grown = resident_bytes() - before
     pool = sampler.store.pool
     leaves, slots = int(pool.numbers[0]), int(pool.numbers[5])

@@ -68,6 +68,11 @@ def build(
 ) -> None:
     """Replace all leaves by full ones over these candidates, whose lists saw `applied` points."""
     number = rows.size
+    dimension = vectors.shape[1]
+    flat = vectors.reshape(-1)
+    coordinates, boxes, all_bounds = pool.coordinates, pool.boxes, pool.bounds
+    all_slots, kth_squared, all_rows = pool.slots, pool.kth_squared, pool.rows
+    places, leaf_table = pool.places, pool.leaves
     order = np.arange(number).astype(np.int32)
     for group in range((pool.numbers[LEAVES] + GROUP - 1) // GROUP):
         pool.group_tops[group] = -np.inf
@@ -84,7 +89,11 @@ def build(
             leaf = open_leaf(pool, applied)
             for i in range(start, stop):
                 j = order[i]
-                put(pool, leaf, vectors[j], rows[j], bounds[j], slots[j], kths[j])
+                put(
+                    coordinates, boxes, all_bounds, all_slots, kth_squared, all_rows, places,
+                    leaf_table, leaf, flat, j * dimension, dimension, rows[j], bounds[j],
+                    slots[j], kths[j],
+                )  # fmt: skip
             refresh_top(pool, leaf)
             child = ~leaf
         else:

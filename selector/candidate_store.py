@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.bulk_load import build
-from selector.eviction import evict_lowest, make_every_list, take_out_all, withdraw
+from selector.eviction import evict_lowest, take_out_all, withdraw
 from selector.greedy import admit, append_batch, bound_all
 from selector.identifiers import depart, empty_departed, empty_table, fill_table
 from selector.inspection import read_candidates
@@ -18,9 +18,10 @@ from selector.leaves import (
     LEAVES,
     NEXT_ROW,
     NEXT_SLOT,
-    bring_up_to_date,
+    bring_all_up_to_date,
     empty_pool,
     grown_pool,
+    make_every_list,
 )
 from selector.nearest import (
     choose_pivots,
@@ -120,7 +121,7 @@ class CandidateStore:
         accepted = new_rows >= 0
         arrivals = np.ascontiguousarray(vectors[accepted])
         bounds = np.empty(admitted)
-        bound_all(self.pool, self.selected, self.pivots, arrivals, bounds)
+        bound_all(self.pool, self.selected, self.pivots, arrivals, bounds, False)
         self._build(
             (
                 arrivals,
@@ -139,8 +140,7 @@ class CandidateStore:
             self._build(None)
 
     def _build(self, arrivals: tuple[NDArray[Any], ...] | None) -> None:
-        for leaf in range(int(self.pool.numbers[LEAVES])):
-            bring_up_to_date(self.pool, self.selected, leaf)
+        bring_all_up_to_date(self.pool, self.selected)
         everything = self.read()
         if arrivals is not None:
             everything = tuple(

@@ -16,50 +16,56 @@ from selector.leaves import (
     bring_up_to_date,
     gather,
     is_before,
-    make_all_lists,
+    make_every_list,
+    refresh_dirty_tops,
     refresh_top,
-    remove,
+    remove_at,
 )
 from selector.nearest import distance, find_nearest
 
 
 @njit(cache=True, error_model="numpy")
-def take_out(pool: Any, selected: Any, table: Any, departed: Any, row: int, evicted: bool) -> None:
-    """Remove one candidate and remember its identifier; an evicted one counts for its neighbour.
-
-    The leaf's top is the caller's to refresh.
-    """
-    place = pool.places[row]
-    if evicted and selected.size[0] > 0:
-        if pool.slots[place] >= 0:
-            bring_up_to_date(pool, selected, place // LEAF)
-            nearest = pool.neighbours[pool.slots[place]]
+def count_for_neighbours(pool: Any, selected: Any, rows: Any) -> None:
+    """Count each of these candidates for its nearest selected point, before it is evicted."""
+    vector = np.empty((1, selected.vectors.shape[1]), np.float32)
+    index = np.empty((1, 1), np.int32)
+    slots, leaves = pool.slots, pool.leaves
+    for row in rows:
+        place = pool.places[row]
+        if slots[place] >= 0:
+            if leaves[place // LEAF].applied != selected.size[0]:
+                bring_up_to_date(pool, selected, place // LEAF)
+            nearest = pool.neighbours[slots[place]]
         else:
-            vector = np.empty((1, selected.vectors.shape[1]), np.float32)
-            index = np.empty((1, 1), np.int32)
-            gather(pool, place, vector[0])
+            gather(pool.coordinates, place, vector[0])
             find_nearest(selected, vector, np.empty((1, 1)), index)
             nearest = index[0, 0]
         selected.evicted_near[nearest] += 1
-    high, low = pool.codes[row, 0], pool.codes[row, 1]
-    forget(table, pool.codes, selected.codes, find(table, pool.codes, selected.codes, high, low))
-    mark = fingerprint(high, low)
-    departed[departed_position(departed, mark)] = mark
-    remove(pool, row)
 
 
 @njit(cache=True, error_model="numpy")
 def take_out_all(
     pool: Any, selected: Any, table: Any, departed: Any, rows: Any, evicted: bool
 ) -> None:
-    """`take_out` for several rows, then the tops of the leaves they were in."""
+    """Remove candidates and remember their identifiers; evicted ones count for their neighbours."""
+    if evicted and selected.size[0] > 0:
+        count_for_neighbours(pool, selected, rows)
+    coordinates, bounds, slots = pool.coordinates, pool.bounds, pool.slots
+    kth_squared, all_rows, places = pool.kth_squared, pool.rows, pool.places
+    leaves, free_slots, free_rows = pool.leaves, pool.free_slots, pool.free_rows
+    numbers, codes, selected_codes = pool.numbers, pool.codes, selected.codes
+    dimension = selected.vectors.shape[1]
     for row in rows:
-        pool.leaves[pool.places[row] // LEAF].dirty = 1
-        take_out(pool, selected, table, departed, row, evicted)
-    for leaf in range(pool.numbers[LEAVES]):
-        if pool.leaves[leaf].dirty:
-            pool.leaves[leaf].dirty = 0
-            refresh_top(pool, leaf)
+        leaves[places[row] // LEAF].dirty = 1
+        high, low = codes[row, 0], codes[row, 1]
+        forget(table, codes, selected_codes, find(table, codes, selected_codes, high, low))
+        mark = fingerprint(high, low)
+        departed[departed_position(departed, mark)] = mark
+        remove_at(
+            coordinates, bounds, slots, kth_squared, all_rows, places, leaves, free_slots,
+            free_rows, numbers, dimension, row,
+        )  # fmt: skip
+    refresh_dirty_tops(pool)
 
 
 @njit(cache=True, error_model="numpy")
@@ -74,57 +80,52 @@ def warm_up_draws(pool: Any, seed: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def outlasts(values: Any, pool: Any, left: int, right: int) -> Any:
+def outlasts(values: Any, rows: Any, codes: Any, left: int, right: int) -> Any:
     """Whether place `left` is to be kept in preference to place `right`."""
     if values[left] != values[right]:
         return values[left] > values[right]
-    return is_before(pool.codes, pool.rows[left], pool.rows[right])
+    return is_before(codes, rows[left], rows[right])
 
 
 @njit(cache=True, error_model="numpy")
-def sink(heap: Any, size: int, at: int, values: Any, pool: Any) -> None:
+def sink(heap: Any, size: int, at: int, values: Any, rows: Any, codes: Any) -> None:
     """Restore the heap order (the one to keep most on top) below position `at`."""
     while True:
         child = 2 * at + 1
         if child >= size:
             return
-        if child + 1 < size and outlasts(values, pool, heap[child + 1], heap[child]):
+        if child + 1 < size and outlasts(values, rows, codes, heap[child + 1], heap[child]):
             child += 1
-        if not outlasts(values, pool, heap[child], heap[at]):
+        if not outlasts(values, rows, codes, heap[child], heap[at]):
             return
         heap[at], heap[child] = heap[child], heap[at]
         at = child
 
 
 @njit(cache=True, error_model="numpy")
-def find_lowest(pool: Any, values: Any, number: int) -> Any:
+def find_lowest(
+    leaves: Any, leaf_count: int, rows: Any, codes: Any, values: Any, number: int
+) -> Any:
     """Rows of the `number` candidates of lowest value; of equals the later identifiers."""
     heap = np.empty(number, np.int32)
     size = 0
-    for leaf in range(pool.numbers[LEAVES]):
-        for place in range(leaf * LEAF, leaf * LEAF + pool.leaves[leaf].count):
+    for leaf in range(leaf_count):
+        for place in range(leaf * LEAF, leaf * LEAF + leaves[leaf].count):
             if size < number:
                 heap[size] = place
                 size += 1
                 if size == number:
                     for at in range(number // 2 - 1, -1, -1):
-                        sink(heap, number, at, values, pool)
-            elif values[place] <= values[heap[0]] and outlasts(values, pool, heap[0], place):
+                        sink(heap, number, at, values, rows, codes)
+            elif values[place] <= values[heap[0]] and outlasts(values, rows, codes, heap[0], place):
                 heap[0] = place
-                sink(heap, number, 0, values, pool)
-    rows = np.empty(size, np.int32)
+                sink(heap, number, 0, values, rows, codes)
+    lowest = np.empty(size, np.int32)
     for i in range(size):
-        rows[i] = pool.rows[heap[i]]
-    return rows
+        lowest[i] = rows[heap[i]]
+    return lowest
 
     """Number of lists that selected point `index` is in, or ties with the last of."""
-
-
-@njit(cache=True, error_model="numpy")
-def make_every_list(pool: Any, selected: Any) -> None:
-    """Make every importance exact; there is room for every list."""
-    for leaf in range(pool.numbers[LEAVES]):
-        make_all_lists(pool, selected, leaf)
 
 
 @njit(cache=True, error_model="numpy")
@@ -142,7 +143,7 @@ def evict_lowest(
     else:
         make_every_list(pool, selected)
         values = pool.bounds
-    rows = find_lowest(pool, values, number)
+    rows = find_lowest(pool.leaves, pool.numbers[LEAVES], pool.rows, pool.codes, values, number)
     for i in range(rows.size):
         importances[i] = values[pool.places[rows[i]]]
         codes[i, 0] = pool.codes[rows[i], 0]
@@ -166,7 +167,7 @@ def withdraw(pool: Any, selected: Any, index: int) -> None:
         for place in range(leaf * LEAF, leaf * LEAF + pool.leaves[leaf].count):
             slot = pool.slots[place]
             if slot >= 0:
-                gather(pool, place, vector)
+                gather(pool.coordinates, place, vector)
                 value = distance(vector, 0, points, index * dimension, dimension)
                 if value > pool.distances[slot, k - 1]:
                     if pool.neighbours[slot] > index:

@@ -391,13 +391,15 @@ class FarthestPointSampler:
             new = store.add_many(codes, vectors, rows)
         else:
             new = 0
+            ranked = self.eviction == "lowest" and self.selected_count >= self.warm_up
+            lists_follow = evict and ranked and len(self) == self.capacity
             for start in range(0, number, FEW):
                 part = slice(start, start + FEW)
                 arrivals = min(FEW, number - start)
                 store.make_room(arrivals=arrivals, splits=arrivals)
                 new += add_few(
                     store.pool, store.selected, store.pivots, store.table, store.departed,
-                    codes[part], vectors[part], rows[part],
+                    codes[part], vectors[part], rows[part], lists_follow,
                 )  # fmt: skip
         if self.eviction == "oldest":
             self._note_arrivals(rows[rows >= 0])

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from selector.counter_random import WARM_UP, uniform
-from selector.eviction import take_out
+from selector.eviction import take_out_all
 from selector.identifiers import departed_position, find, fingerprint
 from selector.leaves import (
     FREE_ROWS,
@@ -22,9 +22,10 @@ from selector.leaves import (
     LEAVES,
     NEXT_ROW,
     bring_up_to_date,
+    catch_up,
     gather,
     greatest_of,
-    insert,
+    insert_all,
     is_before,
     make_lists,
     refresh_top,
@@ -95,8 +96,16 @@ def admit(pool: Any, selected: Any, table: Any, departed: Any, codes: Any, rows:
 
 
 @njit(cache=True, error_model="numpy")
-def bound_all(pool: Any, selected: Any, pivots: Any, vectors: Any, bounds: Any) -> None:
-    """Upper bounds of the importances of arrivals; infinite with fewer than k selected."""
+def bound_all(
+    pool: Any, selected: Any, pivots: Any, vectors: Any, bounds: Any, lists_follow: bool
+) -> None:
+    """Upper bounds of the importances of arrivals; infinite with fewer than k selected.
+
+    Infinite too if lists are to follow at once, because the arrivals exceed the capacity.
+    """
+    if lists_follow:
+        bounds[:] = np.inf
+        return
     k = pool.distances.shape[1]
     if selected.size[0] < k:
         bounds[:] = np.inf
@@ -109,15 +118,13 @@ def bound_all(pool: Any, selected: Any, pivots: Any, vectors: Any, bounds: Any) 
 @njit(cache=True, error_model="numpy")
 def add_few(
     pool: Any, selected: Any, pivots: Any, table: Any, departed: Any, codes: Any, vectors: Any,
-    rows: Any,
+    rows: Any, lists_follow: bool,
 ) -> Any:  # fmt: skip
     """Admit and insert arrivals one by one; return how many were new."""
     new = admit(pool, selected, table, departed, codes, rows)
     bounds = np.empty(vectors.shape[0])
-    bound_all(pool, selected, pivots, vectors, bounds)
-    for i in range(vectors.shape[0]):
-        if rows[i] >= 0:
-            insert(pool, vectors[i], rows[i], bounds[i])
+    bound_all(pool, selected, pivots, vectors, bounds, lists_follow)
+    insert_all(pool, vectors, rows, bounds)
     return new
 
 
@@ -138,7 +145,7 @@ def rekey(pool: Any, selected: Any, pivots: Any) -> None:
         number = 0
         for place in range(leaf * LEAF, leaf * LEAF + pool.leaves[leaf].count):
             if pool.slots[place] < 0:
-                gather(pool, place, vectors[number])
+                gather(pool.coordinates, place, vectors[number])
                 places[number] = place
                 number += 1
         if count > k:
@@ -188,19 +195,28 @@ def find_top(pool: Any, selected: Any) -> Any:
 
     -1 without candidates, -2 without room for one more list.
     """
+    lanes, points = selected.lanes, selected.vectors.reshape(-1)
+    coordinates, boxes, kth_squared = pool.coordinates, pool.boxes, pool.kth_squared
+    bounds, slots, rows, codes = pool.bounds, pool.slots, pool.rows, pool.codes
+    distances, neighbours = pool.distances.reshape(-1), pool.neighbours
+    leaves, group_tops = pool.leaves, pool.group_tops
+    leaf_count = pool.numbers[LEAVES]
+    dimension, k = selected.vectors.shape[1], pool.distances.shape[1]
+    count = selected.size[0]
     places = np.empty(1, np.int32)
     while True:
-        what, place = look_at_top(
-            pool.leaves, pool.numbers[LEAVES], pool.group_tops, pool.slots, pool.rows, pool.codes,
-            selected.size[0],
-        )  # fmt: skip
+        what, place = look_at_top(leaves, leaf_count, group_tops, slots, rows, codes, count)
         if what == STALE:
-            bring_up_to_date(pool, selected, place // LEAF)
+            catch_up(
+                place // LEAF, count, lanes, points, coordinates, boxes, kth_squared, bounds,
+                slots, distances, neighbours, rows, codes, leaves, leaf_count, group_tops,
+                dimension, k,
+            )  # fmt: skip
         elif what == BARE:
             if slots_left(pool) < 1:
                 return -2
             places[0] = place
-            make_lists(pool, selected, place // LEAF, places)
+            make_lists(pool, selected, places)
             refresh_top(pool, place // LEAF)
         else:
             return place
@@ -237,12 +253,8 @@ def find_best(pool: Any, selected: Any, pivots: Any, warm_up: int, seed: Any) ->
 
 
 @njit(cache=True, error_model="numpy")
-def importance_and_separation(pool: Any, selected: Any, place: int, vector: Any) -> Any:
-    """Exact importance and nearest distance of a candidate, by its list or without."""
-    slot = pool.slots[place]
-    if slot >= 0 and pool.leaves[place // LEAF].applied == selected.size[0]:
-        return pool.bounds[place], pool.distances[slot, 0]
-    k = pool.distances.shape[1]
+def importance_of_one(k: int, selected: Any, vector: Any) -> Any:
+    """Exact importance and nearest distance of a vector (1, d)."""
     distances = np.empty((1, k))
     find_nearest(selected, vector, distances, np.empty((1, k), np.int32))
     return mean_of_nearest(distances[0], selected.size[0]), distances[0, 0]
@@ -272,14 +284,18 @@ def select_points(
     ranked once: its points are not appended, the caller does that with `append_batch`.
     """
     one = np.empty((1, vectors.shape[1]), np.float32)
+    rows = np.empty(1, np.int32)
     while done[0] < wanted:
         count = selected.size[0]
         place = find_best(pool, selected, pivots, warm_up, seed)
         if place < 0:
             return DONE if place == -1 else NEEDS_SLOTS
         row = pool.rows[place]
-        gather(pool, place, one[0])
-        importance, closest = importance_and_separation(pool, selected, place, one)
+        gather(pool.coordinates, place, one[0])
+        if count < warm_up:
+            importance, closest = importance_of_one(pool.distances.shape[1], selected, one)
+        else:
+            importance, closest = pool.bounds[place], pool.distances[pool.slots[place], 0]
         if frozen and separation > 0:
             closest = min(closest, separation_from(vectors, done[0], one))
         if closest < separation:
@@ -287,8 +303,8 @@ def select_points(
                 return REJECTS_FULL
             rejected[done[1]] = pool.codes[row]
             done[1] += 1
-            take_out(pool, selected, table, departed, row, True)
-            refresh_top(pool, place // LEAF)
+            rows[0] = row
+            take_out_all(pool, selected, table, departed, rows, True)
             continue
         pick = done[0]
         done[0] = pick + 1

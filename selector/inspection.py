@@ -34,7 +34,7 @@ def exact_importances(pool: Any, selected: Any, rows: Any, importances: Any) -> 
         leaf = place[0] // LEAF
         bring_up_to_date(pool, selected, leaf)
         if pool.slots[place[0]] < 0:
-            make_lists(pool, selected, leaf, place)
+            make_lists(pool, selected, place)
             refresh_top(pool, leaf)
         importances[i] = pool.bounds[place[0]]
 
@@ -58,7 +58,7 @@ def nearest_of_all(pool: Any, selected: Any, rows: Any, distances: Any, indices:
                 distances[at] = pool.distances[slot, 0]
                 indices[at] = pool.neighbours[slot]
             else:
-                gather(pool, place, vectors[bare])
+                gather(pool.coordinates, place, vectors[bare])
                 where[bare] = at
                 bare += 1
             at += 1
@@ -75,7 +75,7 @@ def read_candidates(pool: Any, vectors: Any, rows: Any, bounds: Any, slots: Any,
     at = 0
     for leaf in range(pool.numbers[LEAVES]):
         for place in range(leaf * LEAF, leaf * LEAF + pool.leaves[leaf].count):
-            gather(pool, place, vectors[at])
+            gather(pool.coordinates, place, vectors[at])
             rows[at] = pool.rows[place]
             bounds[at] = pool.bounds[place]
             slots[at] = pool.slots[place]

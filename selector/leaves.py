@@ -23,6 +23,7 @@ from selector.nearest import (
 )
 
 LEAF = 64  # also the width of a float32 filter mask
+BATCH = 256  # lists made in one pass over the selected points
 GROUP = 64  # leaves whose greatest top is kept as one number
 NO_LIST = -1
 
@@ -223,34 +224,41 @@ def refresh_top(pool: Any, leaf: int) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def put(pool: Any, leaf: int, vector: Any, row: int, bound: float, slot: int, kth: Any) -> None:
-    """Append a candidate to a leaf with room; the top is refreshed by the caller."""
-    dimension = vector.size
-    lane = pool.leaves[leaf].count
-    pool.leaves[leaf].count = lane + 1
+def put(
+    coordinates: Any, boxes: Any, bounds: Any, slots: Any, kth_squared: Any, rows: Any,
+    places: Any, leaves: Any, leaf: int, flat: Any, at: int, dimension: int, row: int,
+    bound: float, slot: int, kth: Any,
+) -> Any:  # fmt: skip
+    """Append candidate flat[at : at + dimension] to a leaf with room; its place.
+
+    The top is the caller's to refresh. It takes a Pool's arrays, see `apply_pending`.
+    """
+    lane = leaves[leaf].count
+    leaves[leaf].count = lane + 1
     place = leaf * LEAF + lane
     base = leaf * dimension * LEAF + lane
     box = leaf * 2 * dimension
     for axis in range(dimension):
-        x = vector[axis]
-        pool.coordinates[base + axis * LEAF] = x
-        pool.boxes[box + axis] = min(pool.boxes[box + axis], x)
-        pool.boxes[box + dimension + axis] = max(pool.boxes[box + dimension + axis], x)
-    pool.bounds[place] = bound
-    pool.slots[place] = slot
-    pool.kth_squared[place] = kth
-    pool.rows[place] = row
-    pool.places[row] = place
-    if kth > pool.leaves[leaf].reach:
-        pool.leaves[leaf].reach = kth
+        x = flat[at + axis]
+        coordinates[base + axis * LEAF] = x
+        boxes[box + axis] = min(boxes[box + axis], x)
+        boxes[box + dimension + axis] = max(boxes[box + dimension + axis], x)
+    bounds[place] = bound
+    slots[place] = slot
+    kth_squared[place] = kth
+    rows[place] = row
+    places[row] = place
+    if kth > leaves[leaf].reach:
+        leaves[leaf].reach = kth
+    return place
 
 
 @njit(cache=True, error_model="numpy")
-def gather(pool: Any, place: int, vector: Any) -> None:
+def gather(coordinates: Any, place: int, vector: Any) -> None:
     """Copy the coordinates of one candidate."""
     base = place // LEAF * vector.size * LEAF + place % LEAF
     for axis in range(vector.size):
-        vector[axis] = pool.coordinates[base + axis * LEAF]
+        vector[axis] = coordinates[base + axis * LEAF]
 
 
 @njit(cache=True, error_model="numpy")
@@ -272,7 +280,7 @@ def split(pool: Any, leaf: int, parent: int, dimension: int) -> None:
 
     vectors = np.empty((LEAF, dimension), np.float32)
     for lane in range(LEAF):
-        gather(pool, leaf * LEAF + lane, vectors[lane])
+        gather(pool.coordinates, leaf * LEAF + lane, vectors[lane])
     first = leaf * LEAF
     bounds = pool.bounds[first : first + LEAF].copy()
     slots = pool.slots[first : first + LEAF].copy()
@@ -288,7 +296,11 @@ def split(pool: Any, leaf: int, parent: int, dimension: int) -> None:
     for lane in range(LEAF):
         below = lane % 2 == 0 if identical else vectors[lane, axis] < value
         target = leaf if below else right
-        put(pool, target, vectors[lane], rows[lane], bounds[lane], slots[lane], kths[lane])
+        put(
+            pool.coordinates, pool.boxes, pool.bounds, pool.slots, pool.kth_squared, pool.rows,
+            pool.places, pool.leaves, target, vectors.reshape(-1), lane * dimension, dimension,
+            rows[lane], bounds[lane], slots[lane], kths[lane],
+        )  # fmt: skip
     refresh_top(pool, leaf)
     refresh_top(pool, right)
 
@@ -307,57 +319,83 @@ def split(pool: Any, leaf: int, parent: int, dimension: int) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def insert(pool: Any, vector: Any, row: int, bound: float) -> None:
-    """Put a candidate without a list into the leaf that its coordinates lead to."""
-    dimension = vector.size
+def find_leaf(nodes: Any, root: int, flat: Any, at: int) -> Any:
+    """(leaf, its parent node) that the coordinates flat[at:] lead to."""
     parent = -1
-    child = pool.numbers[ROOT]
-    while True:
-        while child >= 0:
-            parent = child
-            below = vector[pool.nodes[child].axis] < pool.nodes[child].value
-            child = pool.nodes[child].below if below else pool.nodes[child].above
-        leaf = ~child
-        if pool.leaves[leaf].count < LEAF:
-            break
-        split(pool, leaf, parent, dimension)
-        child = pool.numbers[NODES] - 1
-    put(pool, leaf, vector, row, bound, NO_LIST, np.float32(-1))
-    place = pool.places[row]
-    pool.numbers[CANDIDATES] += 1
-    if bound >= pool.leaves[leaf].top:
-        best = leaf * LEAF + pool.leaves[leaf].top_at
-        higher = pool.leaves[leaf].count == 1 or bound > pool.leaves[leaf].top
-        if higher or outranks(pool.slots, pool.rows, pool.codes, place, best):
-            top_at = place - leaf * LEAF
-            set_top(pool.leaves, pool.numbers[LEAVES], pool.group_tops, leaf, bound, top_at)
+    child = root
+    while child >= 0:
+        parent = child
+        below = flat[at + nodes[child].axis] < nodes[child].value
+        child = nodes[child].below if below else nodes[child].above
+    return ~child, parent
+
+
+@njit(cache=True, error_model="numpy")
+def insert_all(pool: Any, vectors: Any, new_rows: Any, new_bounds: Any) -> None:
+    """Put candidates without lists where their coordinates lead; rows of -1 are skipped."""
+    coordinates, boxes, bounds = pool.coordinates, pool.boxes, pool.bounds
+    slots, kth_squared, rows = pool.slots, pool.kth_squared, pool.rows
+    places, leaves, nodes, numbers = pool.places, pool.leaves, pool.nodes, pool.numbers
+    codes, group_tops = pool.codes, pool.group_tops
+    dimension = vectors.shape[1]
+    flat = vectors.reshape(-1)
+    for i in range(new_rows.size):
+        if new_rows[i] < 0:
+            continue
+        leaf, parent = find_leaf(nodes, numbers[ROOT], flat, i * dimension)
+        while leaves[leaf].count == LEAF:
+            split(pool, leaf, parent, dimension)
+            leaf, parent = find_leaf(nodes, numbers[ROOT], flat, i * dimension)
+        bound = new_bounds[i]
+        place = put(
+            coordinates, boxes, bounds, slots, kth_squared, rows, places, leaves, leaf, flat,
+            i * dimension, dimension, new_rows[i], bound, NO_LIST, np.float32(-1),
+        )  # fmt: skip
+        numbers[CANDIDATES] += 1
+        if bound >= leaves[leaf].top:
+            best = leaf * LEAF + leaves[leaf].top_at
+            higher = leaves[leaf].count == 1 or bound > leaves[leaf].top
+            if higher or outranks(slots, rows, codes, place, best):
+                set_top(leaves, numbers[LEAVES], group_tops, leaf, bound, place % LEAF)
+
+
+@njit(cache=True, error_model="numpy")
+def remove_at(
+    coordinates: Any, bounds: Any, slots: Any, kth_squared: Any, rows: Any, places: Any,
+    leaves: Any, free_slots: Any, free_rows: Any, numbers: Any, dimension: int, row: int,
+) -> None:  # fmt: skip
+    """Take a candidate out; its row and slot are free again, its leaf's top is the caller's."""
+    place = places[row]
+    leaf = place // LEAF
+    last = leaf * LEAF + leaves[leaf].count - 1
+    base = leaf * dimension * LEAF
+    if slots[place] >= 0:
+        free_slots[numbers[FREE_SLOTS]] = slots[place]
+        numbers[FREE_SLOTS] += 1
+    if place != last:
+        for axis in range(dimension):
+            at = base + axis * LEAF
+            coordinates[at + place % LEAF] = coordinates[at + last % LEAF]
+        bounds[place] = bounds[last]
+        slots[place] = slots[last]
+        kth_squared[place] = kth_squared[last]
+        rows[place] = rows[last]
+        places[rows[place]] = place
+    kth_squared[last] = np.float32(-1)
+    leaves[leaf].count -= 1
+    numbers[CANDIDATES] -= 1
+    free_rows[numbers[FREE_ROWS]] = row
+    numbers[FREE_ROWS] += 1
 
 
 @njit(cache=True, error_model="numpy")
 def remove(pool: Any, row: int) -> None:
-    """Take a candidate out; its row and slot are free again, its leaf's top is the caller's."""
-    place = pool.places[row]
-    leaf = place // LEAF
-    last = leaf * LEAF + pool.leaves[leaf].count - 1
-    dimension = pool.boxes.size // (2 * pool.leaves.size)
-    base = leaf * dimension * LEAF
-    if pool.slots[place] >= 0:
-        pool.free_slots[pool.numbers[FREE_SLOTS]] = pool.slots[place]
-        pool.numbers[FREE_SLOTS] += 1
-    if place != last:
-        for axis in range(dimension):
-            at = base + axis * LEAF
-            pool.coordinates[at + place % LEAF] = pool.coordinates[at + last % LEAF]
-        pool.bounds[place] = pool.bounds[last]
-        pool.slots[place] = pool.slots[last]
-        pool.kth_squared[place] = pool.kth_squared[last]
-        pool.rows[place] = pool.rows[last]
-        pool.places[pool.rows[place]] = place
-    pool.kth_squared[last] = np.float32(-1)
-    pool.leaves[leaf].count -= 1
-    pool.numbers[CANDIDATES] -= 1
-    pool.free_rows[pool.numbers[FREE_ROWS]] = row
-    pool.numbers[FREE_ROWS] += 1
+    """`remove_at` of a pool."""
+    remove_at(
+        pool.coordinates, pool.bounds, pool.slots, pool.kth_squared, pool.rows, pool.places,
+        pool.leaves, pool.free_slots, pool.free_rows, pool.numbers,
+        pool.boxes.size // (2 * pool.leaves.size), row,
+    )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
@@ -461,25 +499,40 @@ def apply_pending(
 
 
 @njit(cache=True, error_model="numpy")
-def bring_up_to_date(pool: Any, selected: Any, leaf: int) -> None:
+def catch_up(
+    leaf: int, count: int, lanes: Any, points: Any, coordinates: Any, boxes: Any, kth_squared: Any,
+    bounds: Any, slots: Any, distances: Any, neighbours: Any, rows: Any, codes: Any, leaves: Any,
+    leaf_count: int, group_tops: Any, dimension: int, k: int,
+) -> None:  # fmt: skip
     """Apply to a leaf every selected point it has not seen; lists and their bounds become exact."""
-    count = selected.size[0]
-    first = pool.leaves[leaf].applied
-    pool.leaves[leaf].applied = count
-    if first == count or pool.leaves[leaf].reach < 0:
+    first = leaves[leaf].applied
+    leaves[leaf].applied = count
+    if first == count or leaves[leaf].reach < 0:
         return
     changed = apply_pending(
-        leaf, first, count, selected.lanes, selected.vectors.reshape(-1), pool.coordinates,
-        pool.boxes, pool.kth_squared, pool.bounds, pool.slots, pool.distances.reshape(-1),
-        pool.neighbours, selected.vectors.shape[1], pool.distances.shape[1],
-        pool.leaves[leaf].reach,
+        leaf, first, count, lanes, points, coordinates, boxes, kth_squared, bounds, slots,
+        distances, neighbours, dimension, k, leaves[leaf].reach,
     )  # fmt: skip
     if changed:
+        start = leaf * LEAF
+        stop = start + leaves[leaf].count
         reach = np.float32(-1)
-        for place in range(leaf * LEAF, leaf * LEAF + pool.leaves[leaf].count):
-            reach = max(reach, pool.kth_squared[place])
-        pool.leaves[leaf].reach = reach
-        refresh_top(pool, leaf)
+        for place in range(start, stop):
+            reach = kth_squared[place] if kth_squared[place] > reach else reach
+        leaves[leaf].reach = reach
+        best = top_place(bounds, slots, rows, codes, start, stop)
+        set_top(leaves, leaf_count, group_tops, leaf, bounds[best], best - start)
+
+
+@njit(cache=True, error_model="numpy")
+def bring_up_to_date(pool: Any, selected: Any, leaf: int) -> None:
+    """`catch_up` of one leaf of a pool."""
+    catch_up(
+        leaf, selected.size[0], selected.lanes, selected.vectors.reshape(-1), pool.coordinates,
+        pool.boxes, pool.kth_squared, pool.bounds, pool.slots, pool.distances.reshape(-1),
+        pool.neighbours, pool.rows, pool.codes, pool.leaves, pool.numbers[LEAVES],
+        pool.group_tops, selected.vectors.shape[1], pool.distances.shape[1],
+    )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
@@ -489,14 +542,14 @@ def slots_left(pool: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def make_lists(pool: Any, selected: Any, leaf: int, places: Any) -> None:
-    """Give these bare candidates of an up-to-date leaf their lists and exact importances."""
+def make_lists(pool: Any, selected: Any, places: Any) -> None:
+    """Give these bare candidates of up-to-date leaves their lists and exact importances."""
     dimension = selected.vectors.shape[1]
     number = places.size
     k = pool.distances.shape[1]
     vectors = np.empty((number, dimension), np.float32)
     for i in range(number):
-        gather(pool, places[i], vectors[i])
+        gather(pool.coordinates, places[i], vectors[i])
     distances = np.empty((number, k))
     indices = np.empty((number, k), np.int32)
     find_nearest(selected, vectors, distances, indices)
@@ -508,6 +561,7 @@ def make_lists(pool: Any, selected: Any, leaf: int, places: Any) -> None:
             slot = pool.numbers[NEXT_SLOT]
             pool.numbers[NEXT_SLOT] += 1
         place = places[i]
+        leaf = place // LEAF
         pool.slots[place] = slot
         pool.neighbours[slot] = indices[i, 0]
         for j in range(k):
@@ -515,23 +569,55 @@ def make_lists(pool: Any, selected: Any, leaf: int, places: Any) -> None:
         kth = filter_threshold(distances[i, k - 1], dimension)
         pool.kth_squared[place] = kth
         pool.leaves[leaf].reach = max(pool.leaves[leaf].reach, kth)
+        pool.leaves[leaf].dirty = 1
         pool.bounds[place] = mean_of_nearest(distances[i], selected.size[0])
 
 
 @njit(cache=True, error_model="numpy")
-def make_all_lists(pool: Any, selected: Any, leaf: int) -> Any:
-    """Bring a leaf up to date and give every bare candidate a list; -1 if there is no room."""
-    bring_up_to_date(pool, selected, leaf)
-    base = leaf * LEAF
-    places = np.empty(LEAF, np.int32)
+def refresh_dirty_tops(pool: Any) -> None:
+    """Find the tops of the changed leaves again."""
+    bounds, slots, rows, codes = pool.bounds, pool.slots, pool.rows, pool.codes
+    leaves, group_tops, leaf_count = pool.leaves, pool.group_tops, pool.numbers[LEAVES]
+    for leaf in range(leaf_count):
+        if leaves[leaf].dirty:
+            leaves[leaf].dirty = 0
+            start = leaf * LEAF
+            best = top_place(bounds, slots, rows, codes, start, start + leaves[leaf].count)
+            top = bounds[best] if best >= 0 else -np.inf
+            set_top(leaves, leaf_count, group_tops, leaf, top, max(best - start, 0))
+
+
+@njit(cache=True, error_model="numpy")
+def bring_all_up_to_date(pool: Any, selected: Any) -> None:
+    """`catch_up` of every leaf."""
+    lanes, points = selected.lanes, selected.vectors.reshape(-1)
+    coordinates, boxes, kth_squared = pool.coordinates, pool.boxes, pool.kth_squared
+    bounds, slots, rows, codes = pool.bounds, pool.slots, pool.rows, pool.codes
+    distances, neighbours = pool.distances.reshape(-1), pool.neighbours
+    leaves, group_tops, leaf_count = pool.leaves, pool.group_tops, pool.numbers[LEAVES]
+    for leaf in range(leaf_count):
+        catch_up(
+            leaf, selected.size[0], lanes, points, coordinates, boxes, kth_squared, bounds, slots,
+            distances, neighbours, rows, codes, leaves, leaf_count, group_tops,
+            selected.vectors.shape[1], pool.distances.shape[1],
+        )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def make_every_list(pool: Any, selected: Any) -> None:
+    """Make every importance exact; there is room for every list."""
+    bring_all_up_to_date(pool, selected)
+    leaves, slots = pool.leaves, pool.slots
+    places = np.empty(BATCH, np.int32)
     number = 0
-    for place in range(base, base + pool.leaves[leaf].count):
-        if pool.slots[place] < 0:
-            places[number] = place
-            number += 1
-    if number > slots_left(pool):
-        return -1
+    for leaf in range(pool.numbers[LEAVES]):
+        for place in range(leaf * LEAF, leaf * LEAF + leaves[leaf].count):
+            if slots[place] < 0:
+                places[number] = place
+                number += 1
+                if number == BATCH:
+                    make_lists(pool, selected, places)
+                    number = 0
     if number:
-        make_lists(pool, selected, leaf, places[:number])
-        refresh_top(pool, leaf)
-    return number
+        make_lists(pool, selected, places[:number])
+    refresh_dirty_tops(pool)
