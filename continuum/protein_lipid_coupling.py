@@ -26,8 +26,8 @@ _REFUSED_ERROR_KT = 0.1
 class PotentialTable(NamedTuple):
     """u_{s,i} as a uniform cubic B-spline in s = r²: smooth at r = 0, no square root, C² inside.
 
-    The weights of a cell are the same for all species, which lie next to each other. Kernels rely on
-    lanes being a multiple of LANES.
+    The weights of a cell are the same for all species, which lie next to each other. Kernels rely
+    on lanes being a multiple of LANES.
     """
 
     coefficient: Float  # (n_states, n_intervals + 4, lanes) kT, node j at s = (j - 1) / per_spacing

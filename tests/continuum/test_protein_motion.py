@@ -144,6 +144,16 @@ def test_a_force_does_not_depend_on_who_owns_the_bead():
         assert np.all(np.delete(apart, mine, axis=0) == 7.0)
 
 
+def test_forces_are_summed_in_the_order_of_bead_numbers_wherever_the_beads_lie():
+    side_nm = 64.0
+    position, state = crowd(side_nm=side_nm)
+    position = np.round(position * 2**20) / 2**20 % side_nm
+    force = force_on_all(position, state, proteins(24), side_nm)
+    for shift in ([17.25, 0.0], [40.5, 3.0], [5.0, 60.125]):
+        moved = (position + np.array(shift)) % side_nm
+        assert np.array_equal(force_on_all(moved, state, proteins(24), side_nm), force)
+
+
 def test_a_substep_is_the_same_bits_however_the_beads_are_shared():
     model = proteins(24)
     field = protein_force_field(model)

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -133,17 +134,7 @@ def test_a_long_run_reaches_the_null_vector_of_the_generator(preset):
 
 def test_jumps_are_as_frequent_as_the_rates_say(preset):
     position, state = initial_proteins(
-        Proteins(
-            count=5000,
-            states=preset.states,
-            pairs=preset.pairs,
-            complexes=preset.complexes,
-            free_transitions=preset.free_transitions,
-            complex_transitions=preset.complex_transitions,
-            binding=preset.binding,
-            unbinding=preset.unbinding,
-            initial_populations=equilibrium_of(preset),
-        ),
+        dataclasses.replace(preset, count=5000, initial_populations=equilibrium_of(preset)),
         1000.0,
         seed=3,
     )
@@ -167,6 +158,18 @@ def test_beads_exist_exactly_where_a_ligand_is_bound(preset):
         in_complex = np.isin(state[:count], state_kinetics(preset).primary_state[3:])
         assert np.array_equal(in_complex, bound)
     assert np.sum(ever_bound & (state[count:] < 0)) > 50
+
+
+def test_a_ligand_stays_where_it_is_while_its_complex_changes(preset):
+    count = 2000
+    position, state = all_in(count, preset, "RASa")
+    evolve(position, state, preset, 30.0, 1)
+    before, old_state = position.copy(), state.copy()
+    kept = state[count:] >= 0
+    only_complexes = dataclasses.replace(preset, binding=(), unbinding=(), free_transitions=())
+    assert evolve(position, state, only_complexes, 5.0, 1, first_step=1) > 100
+    assert np.array_equal(position, before, equal_nan=True)
+    assert np.sum(state[count:][kept] != old_state[count:][kept]) > 100
 
 
 def test_a_protein_does_not_feel_who_else_is_advanced(preset):
@@ -289,21 +292,21 @@ def test_two_ligand_systems_share_one_matrix():
 
 def test_initial_proteins_are_apart_and_populated_as_asked(preset):
     count = preset.count
-    position, state = initial_proteins(preset, 1000.0, seed=9, separation_nm=12.0)
+    position, state = initial_proteins(preset, 250.0, seed=9, separation_nm=8.0)
     primaries = position[:count]
     separation = np.abs(primaries[:, None] - primaries[None])
-    separation = np.hypot(*np.minimum(separation, 1000.0 - separation).transpose(2, 0, 1))
-    assert separation[~np.eye(count, dtype=bool)].min() >= 12.0
+    separation = np.hypot(*np.minimum(separation, 250.0 - separation).transpose(2, 0, 1))
+    assert separation[~np.eye(count, dtype=bool)].min() >= 8.0
     assert_drawn_from(
         census(state, preset), np.array([fraction for _, fraction in equilibrium_of(preset)])
     )
-    cells = np.floor(primaries / 250).astype(int) @ [4, 1]
+    cells = np.floor(primaries / 62.5).astype(int) @ [4, 1]
     assert_drawn_from(np.bincount(cells, minlength=16), np.full(16, 1 / 16))
 
-    again, same_state = initial_proteins(preset, 1000.0, seed=9, separation_nm=12.0)
+    again, same_state = initial_proteins(preset, 250.0, seed=9, separation_nm=8.0)
     assert np.array_equal(position, again, equal_nan=True)
     assert np.array_equal(state, same_state)
-    other, _ = initial_proteins(preset, 1000.0, seed=10, separation_nm=12.0)
+    other, _ = initial_proteins(preset, 250.0, seed=10, separation_nm=8.0)
     assert not np.isclose(position[:count], other[:count]).any()
 
 
