@@ -24,6 +24,7 @@ from continuum.halo import World, WrongLauncher, connect
 from continuum.inspection import describe_file
 from continuum.parameters import Model
 from continuum.run import RunPlan, claim_folder, directory_sink, resume, run, snapshots_in
+from continuum.validation import check_model
 
 BAD_INPUT, RUN_FAILED = 2, 1
 CONFIG_HELP = "CONFIG is a YAML file or a preset: " + ", ".join(preset_names()) + "."
@@ -70,6 +71,7 @@ def run_command(
             overrides = (*overrides, f"seed={seed}")
         configuration = read_configuration(config, overrides)
         model = load_model(config, overrides)
+        check_model(model, world.size)
         if world.rank == 0:
             claim_folder(out)
             _describe_run(out, config, resolved_yaml(configuration), patches)
@@ -91,6 +93,7 @@ def resume_command(folder: Path, snapshots: int | None, duration_us: float | Non
         overrides = () if duration_us is None else (f"duration_us={duration_us}",)
         configuration = read_configuration(resolved, overrides)
         model = load_model(resolved, overrides)
+        check_model(model, world.size)
         patches = json.loads((folder / "run.json").read_text())["patches"]
         _carry_out(
             world, model, configuration_hash(configuration), folder, patches, snapshots, True

@@ -68,8 +68,9 @@ def filter_along_x(
         for r in range(halo, padded_rows - halo):
             for i in range(nx):
                 padded[i + reach] = field[layer, r, i]
+            # Outwards from the row, so that a reach beyond the whole row wraps around it again.
             for i in range(reach):
-                padded[i] = padded[nx + i]
+                padded[reach - 1 - i] = padded[nx + reach - 1 - i]
                 padded[nx + reach + i] = padded[reach + i]
             filter_padded_row(padded, taps, out, nx)
             for i in range(nx):

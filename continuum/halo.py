@@ -56,9 +56,14 @@ class SingleProcess:
     size = 1
 
     def fill_halo(self, field: Array, halo: int) -> None:
-        if halo:
+        rows = field.shape[-2] - 2 * halo
+        if 0 < halo <= rows:
             field[..., :halo, :] = field[..., -2 * halo : -halo, :]
             field[..., -halo:, :] = field[..., halo : 2 * halo, :]
+        elif halo:
+            beyond = np.arange(halo)
+            field[..., :halo, :] = field[..., halo + (beyond - halo) % rows, :]
+            field[..., -halo:, :] = field[..., halo + beyond % rows, :]
 
     def sum(self, array: Array) -> Array:
         return array

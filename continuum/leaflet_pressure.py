@@ -173,6 +173,9 @@ class LeafletPressure:
             [len(self._ahead_taps) - 1] + [len(taps) - 1 for taps, _ in self._blurs]
         )
         self.halo = sweep_halo
+        self.neighbour_rows = max(
+            self.halo, REACH, self._reach, factor * max(self._coarse_reach, SPREAD_HALO)
+        )
         self.leaflet = lipids.leaflet
         rows, nx = slab.rows, slab.cells
         coarse = slab.coarsened(factor)

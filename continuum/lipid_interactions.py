@@ -180,6 +180,7 @@ class CouplingPotentials:
             self._terms.append((taps, (integral * coupling.matrix).astype(dtype)))
         self._reach = max((len(taps) - 1 for taps, _ in self._terms), default=0)
         self.halo = sweep_halo // self.factor + 3
+        self.neighbour_rows = self.factor * max(self._reach, self.halo)
         self._bulk = lipids.bulk_density.astype(dtype)
         self._weight = lipids.area_weight.astype(dtype)
         self._leaflet = lipids.leaflet

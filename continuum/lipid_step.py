@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from continuum.decomposition import Slab
 from continuum.flux_noise import FluxNoise, spline_positions
 from continuum.grid_transfer import REACH, WEIGHTS
-from continuum.halo import World
+from continuum.halo import SingleProcess, World
 from continuum.leaflet_pressure import LeafletPressure
 from continuum.lipid_flux import advance_species, substeps, sweep_halo_rows
 from continuum.lipid_interactions import CouplingPotentials
@@ -96,6 +96,11 @@ class LipidFields:
         self._kick = (self.noise.kick_amplitudes / np.sqrt(self.quantum)).astype(real)
         self.started = False
 
+    @property
+    def neighbour_rows(self) -> int:
+        """Rows of either neighbour that some exchange copies, which every slab must hold."""
+        return max(self.halo, self.couplings.neighbour_rows, self.pressure.neighbour_rows)
+
     def advance(self, windows: ProteinWindows, step: int) -> None:
         """Advance the slab's own rows from step to step + 1 under the proteins of `windows`."""
         world, halo, pressure = self._world, self.halo, self.pressure
@@ -157,3 +162,9 @@ class LipidFields:
     def restored(self) -> None:
         """Say that `state_arrays` and `started` were filled from a checkpoint."""
         self.couplings.has_previous = self.started
+
+
+def rows_of_thinnest_slab(model: Model) -> int:
+    """Rows a slab must hold for its neighbours, found by building the fields of no rows at all."""
+    nowhere = Slab(cells=model.membrane.cells, first_row=0, rows=0)
+    return LipidFields(model, nowhere, SingleProcess()).neighbour_rows

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from continuum.decomposition import Slab, cut_into_slabs
 from continuum.halo import World
 from continuum.initial_proteins import initial_proteins
-from continuum.lipid_step import LipidFields, halo_rows
+from continuum.lipid_step import LipidFields, halo_rows, rows_of_thinnest_slab
 from continuum.parameters import Model, RadialPotentials
 from continuum.philox import key_of
 from continuum.protein_lipid_coupling import FORCE_QUANTUM, lipid_force, potential_table
@@ -36,7 +36,8 @@ class Membrane:
         """
         self.model, self.world = model, world
         self.halo = halo_rows(model)
-        self.slab: Slab = cut_into_slabs(model.membrane.cells, world.size, self.halo)[world.rank]
+        least_rows = rows_of_thinnest_slab(model)
+        self.slab: Slab = cut_into_slabs(model.membrane.cells, world.size, least_rows)[world.rank]
         self.fields = LipidFields(model, self.slab, world)
         self.position, self.state = initial_proteins(
             model.proteins, model.membrane.side_nm, model.seed

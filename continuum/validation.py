@@ -5,7 +5,7 @@ import math
 from continuum.correlation import explicit_step_limit_us, least_stable, mode_times_us
 from continuum.decomposition import cut_into_slabs, fitting_rank_counts
 from continuum.lipid_interactions import coarsening_factor
-from continuum.lipid_step import halo_rows, storage
+from continuum.lipid_step import rows_of_thinnest_slab, storage
 from continuum.parameters import Model
 from continuum.step_stability import check_step, stable_step_us
 
@@ -20,7 +20,7 @@ def check_model(model: Model, ranks: int) -> None:
         model.membrane.spacing_nm,
         model.numerics.time_step_us,
     )
-    cut_into_slabs(model.membrane.cells, ranks, halo_rows(model))
+    cut_into_slabs(model.membrane.cells, ranks, rows_of_thinnest_slab(model))
 
 
 def describe_model(model: Model, ranks: int) -> str:
@@ -34,7 +34,7 @@ def describe_model(model: Model, ranks: int) -> str:
     bytes_per_number = storage(model.numerics.precision)[1]().itemsize
     factor = coarsening_factor(correlation, h)
     numbers = membrane.cells**2 * (lipids.count * (1 + 3 / factor**2) + 14)
-    largest = fitting_rank_counts(membrane.cells, halo_rows(model))[-1]
+    largest = fitting_rank_counts(membrane.cells, rows_of_thinnest_slab(model))[-1]
     limit = "none" if math.isinf(limit_us) else f"{limit_us:.4g} µs"
     return "\n".join(
         [
