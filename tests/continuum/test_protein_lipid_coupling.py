@@ -188,11 +188,13 @@ def test_moving_everything_by_whole_cells_changes_no_bit():
 
 def test_the_smallest_membrane_counts_every_cell_once():
     cells = 24  # side = twice the cutoff
-    position, state = np.array([[3.25, 0.0], [np.nan] * 2]), np.array([1, -1], np.int8)
+    position, state = np.array([[3.25, 0.25], [np.nan] * 2]), np.array([1, -1], np.int8)
     expected = slow_potential(position, state, cells)
     np.testing.assert_allclose(
         deposited(position, state, TABLE, cells=cells), expected[TABLE.species], atol=1e-4
     )
+    offset, _ = beads_by_row(position, state, CUTOFF_NM, SPACING_NM, 0, cells, cells)
+    assert np.array_equal(offset, np.arange(cells + 1))
 
 
 def test_beads_are_listed_by_row_in_ascending_order_also_beyond_the_border():

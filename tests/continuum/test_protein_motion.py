@@ -206,6 +206,20 @@ def test_kicks_have_the_variance_of_diffusion(state_index):
     assert abs(np.corrcoef(moves[:-1, 0], moves[1:, 0])[0, 1]) < 4 / np.sqrt(count)
 
 
+def test_a_ligand_is_kicked_by_its_own_diffusivity_and_not_with_its_primary():
+    count, dt_us = 20_000, 1e-3
+    position = np.full((2 * count, 2), 30.0)
+    state = np.repeat(np.array([CLOSE_PRIMARY, CLOSE_LIGAND], np.int8), count)
+    field = protein_force_field(proteins(count, pairs=False))
+    none = np.zeros_like(position)
+    langevin_substep(position, state, np.arange(count), none, field, SIDE_NM, dt_us, 0, 0, *KEY)
+    moves = position - 30.0
+    for beads, state_index in ((moves[:count], CLOSE_PRIMARY), (moves[count:], CLOSE_LIGAND)):
+        variance = 2 * (10.0 + 3.0 * state_index) * dt_us
+        np.testing.assert_allclose(beads.var(axis=0), variance, rtol=4 * np.sqrt(2 / count))
+    assert abs(np.corrcoef(moves[:count, 0], moves[count:, 0])[0, 1]) < 4 / np.sqrt(count)
+
+
 @pytest.mark.parametrize(
     "other", [{"step": 5}, {"substep": 2}, {"seed": 2}, {"step": 4 + 2**32}, {"step": 4 + 2**33}]
 )
