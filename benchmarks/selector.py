@@ -206,7 +206,7 @@ def run_dynim_stream(iterations: int, kind: str) -> float | None:
     return statistics.median(times) * 1e3
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def plain_farthest_points(vectors: np.ndarray, picks: int) -> np.ndarray:
     """Classic farthest-point sampling, k = 1: one float32 pass over all vectors per pick."""
     number, dimension = vectors.shape

@@ -182,6 +182,26 @@ def test_the_warm_up_is_keyed_by_seed_and_identifier_only(vectors_of, warm_up):
     assert (picks[1] == picks[2]) == (warm_up == 0)
 
 
+def test_a_released_point_leaves_its_evicted_to_the_next_nearest():
+    sampler = FarthestPointSampler(1, k=1, capacity=1, warm_up=0)
+    for name, place in ((1, 0.0), (2, 10.0)):
+        sampler.add([name], np.array([[place]], np.float32))
+        sampler.select(1, lease=True)
+    sampler.add([3, 4], np.array([[0.1], [5.0]], np.float32))
+    assert sampler.weights()[1].tolist() == [3, 1]
+    sampler.release([1])
+    assert sampler.weights() == ([2], [4])
+
+
+def test_departed_identifiers_stay_out_after_a_reload(tmp_path):
+    sampler = FarthestPointSampler(1)
+    sampler.add([5, 6], np.zeros((2, 1), np.float32))
+    sampler.invalidate([5])
+    sampler.save(tmp_path / "state.npz")
+    again = FarthestPointSampler.load(tmp_path / "state.npz")
+    assert again.add([5, 6, 7], np.zeros((3, 1), np.float32)) == 1
+
+
 class Both:
     """The sampler and the slow definition, given the same calls."""
 
