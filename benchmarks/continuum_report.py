@@ -1,0 +1,335 @@
+"""Runs the continuum's benchmarks, holds them against their bars, prints a table and JSON.
+
+Times are CPU times of one thread, medians of several repeats; speeds at full size are those of
+2400 x 2400 cells of 14 species. `--quick` measures smaller grids with fewer repeats.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cost_figure import draw_costs, measure_costs
+from benchmarks.fine_reference import largest_step_ns, measure_errors
+from benchmarks.output_cost import peak_memory, snapshot_cost
+from benchmarks.py_pde_peer import compare
+from benchmarks.rank_scaling import measure_scaling
+from benchmarks.roofline import measure_roofline
+from benchmarks.step_cost import (
+    PAPER_US_PER_RANK_DAY,
+    PARTS,
+    measure_steps,
+    membrane_model,
+    noise_share,
+    simulated_us_per_core_day,
+)
+
+ERROR_BOUND = 1e-3
+CAVEAT = (
+    "The ratio to the paper's 0.267 us per rank-day (960 us/day on 3,600 ranks) compares different"
+    " machines, and invented interactions without snapshot cost against a production code."
+)
+OUT = Path(__file__).resolve().parent / "out"
+
+Result = dict[str, Any]
+
+
+class Benchmark:
+    """The sections of one benchmark; later sections may use what earlier ones measured."""
+
+    def __init__(self, *, quick: bool, out: Path) -> None:
+        self.quick, self.out = quick, out
+        self.cells = 600 if quick else 2400
+        self.repeats = 3 if quick else 7
+        self.result: Result = {}
+
+    def published(self) -> Result:
+        """Speed of the `published` preset by part."""
+        return self._speed("published", None)
+
+    def published_error(self) -> Result:
+        """Error of the `published` preset at several steps."""
+        if self.quick:
+            return self._errors("published", (0.005, 0.01), ())
+        return self._errors("published", (0.0025, 0.005, 0.01, 0.02), (0.0025, 0.005, 0.01, 0.02))
+
+    def soft_error(self) -> Result:
+        """Error of the `soft-prototype` preset at several steps."""
+        if self.quick:
+            return self._errors("soft-prototype", (0.01,), ())
+        steps = (0.0025, 0.005, 0.006, 0.008, 0.01, 0.012, 0.015, 0.02, 0.024)
+        return self._errors("soft-prototype", steps, (0.005, 0.01))
+
+    def soft(self) -> Result:
+        """Speed of the `soft-prototype` preset at its largest step within the bound."""
+        errors = self.result.get("soft_error")
+        largest_ns = errors["largest_step_within_bound_ns"] if errors else 0.0
+        return self._speed("soft-prototype", largest_ns / 1e3 or None)
+
+    def noise(self) -> Result:
+        """Share of a step that the noise takes."""
+        return noise_share(membrane_model("published", self.cells), self.repeats)
+
+    def roofline(self) -> Result:
+        """Fraction of the roof that the `published` step reaches."""
+        speed = self.result.get("published") or self.published()
+        model = membrane_model("published", self.cells)
+        return measure_roofline(model, speed["ns_per_cell_species"], self.quick)
+
+    def py_pde(self) -> Result:
+        """Our sweeps against py-pde."""
+        return compare(
+            ("numpy",) if self.quick else ("numpy", "numba"), 0.125 if self.quick else 0.25
+        )
+
+    def ranks(self) -> Result:
+        """Efficiency of two ranks."""
+        if self.quick:
+            return measure_scaling(600, (424, 600), steps=4, repeats=1)
+        return measure_scaling(2400, (1200, 1696), steps=5, repeats=3)
+
+    def memory(self) -> Result:
+        """Peak resident memory of one rank."""
+        return peak_memory(self.cells, 2)
+
+    def output(self) -> Result:
+        """Cost of a snapshot with its patches."""
+        speed = self.result.get("published") or self.published()
+        return snapshot_cost(self.cells, speed["ms_per_step"])
+
+    def figure(self) -> Result:
+        """Cost against grid size, ranks and species, drawn."""
+        if self.quick:
+            costs = measure_costs((160, 320), (1, 2), 320, (4, 14), 160, 2)
+        else:
+            grids = (300, 600, 1200, 2400)
+            costs = measure_costs(grids, (1, 2, 4), 1200, (4, 8, 14, 20, 28), 600, 5)
+        picture = self.out / "continuum_cost.png"
+        draw_costs(costs, picture)
+        return {"picture": str(picture), **costs}
+
+    def _speed(self, preset: str, time_step_us: float | None) -> Result:
+        model = membrane_model(preset, self.cells, time_step_us=time_step_us)
+        measured = measure_steps(model, self.repeats)
+        speed = simulated_us_per_core_day(
+            measured["ns_per_cell_species"], model.numerics.time_step_us
+        )
+        ratio = speed / PAPER_US_PER_RANK_DAY
+        return {
+            "simulated_us_per_core_day": speed,
+            "ratio_to_paper_us_per_rank_day": ratio,
+            "precision": model.numerics.precision,
+            **measured,
+        }
+
+    def _errors(
+        self, preset: str, steps_us: tuple[float, ...], brownian_us: tuple[float, ...]
+    ) -> Result:
+        errors = measure_errors(
+            preset,
+            cells=144 if self.quick else 196,  # 60 nm and 1 protein, 81.7 nm and 2
+            duration_us=0.02 if self.quick else 0.12,
+            steps_us=steps_us,
+            brownian_steps_us=brownian_us,
+            relaxation_us=0.1 if self.quick else 0.8,
+            check_reference=not self.quick,
+        )
+        errors["largest_step_within_bound_ns"] = largest_step_ns(errors["smooth"], ERROR_BOUND)
+        at_preset = [
+            row for row in errors["smooth"] if row["time_step_ns"] == errors["preset_step_ns"]
+        ]
+        errors["error_at_preset_step"] = (
+            at_preset[0]["relative_l2_of_density"] if at_preset else None
+        )
+        return errors
+
+
+# Section, label, key, required, aim, larger is better.
+BARS: tuple[tuple[str, str, str, float, float | None, bool], ...] = (
+    (
+        "published",
+        "published: simulated us / core-day",
+        "simulated_us_per_core_day",
+        150,
+        1000,
+        True,
+    ),
+    (
+        "published",
+        "published: ratio to the paper",
+        "ratio_to_paper_us_per_rank_day",
+        560,
+        None,
+        True,
+    ),
+    (
+        "published_error",
+        "published: relative L2 at its step",
+        "error_at_preset_step",
+        1e-3,
+        None,
+        False,
+    ),
+    (
+        "soft",
+        "soft-prototype: simulated us / core-day",
+        "simulated_us_per_core_day",
+        1750,
+        4000,
+        True,
+    ),
+    ("roofline", "fraction of the roof", "fraction_of_roof", 0.30, 0.45, True),
+    ("py_pde", "speed against py-pde, float64", "speed_ratio", 50, 100, True),
+    ("ranks", "strong CPU efficiency, 2 ranks", "strong_efficiency", 0.93, 0.97, True),
+    ("ranks", "weak CPU efficiency, 2 ranks", "weak_efficiency", 0.95, 0.99, True),
+    ("memory", "peak resident memory / GB", "peak_resident_gb", 1.2, None, False),
+    ("noise", "noise share of a step", "noise_share_of_step", 0.35, 0.20, False),
+    ("output", "snapshot and patches / steps, CPU", "cpu_share_of_steps", 0.02, None, False),
+    ("output", "snapshot and patches / steps, wall", "wall_share_of_steps", 0.02, None, False),
+)
+
+SECTIONS = (
+    "published",
+    "published_error",
+    "soft_error",
+    "soft",
+    "noise",
+    "roofline",
+    "py_pde",
+    "ranks",
+    "memory",
+    "output",
+    "figure",
+)
+
+
+def judged(result: Result) -> list[Result]:
+    """One row a bar whose section was measured."""
+    rows = []
+    for section, label, key, required, aim, larger in BARS:
+        value = result.get(section, {}).get(key)
+        if value is None:
+            continue
+        met = value >= required if larger else value <= required
+        rows.append(
+            {
+                "measure": label,
+                "measured": value,
+                "required": required,
+                "aim": aim,
+                "larger_is_better": larger,
+                "met": met,
+            }
+        )
+    return rows
+
+
+def print_table(rows: list[Result]) -> None:
+    """measure | measured | required | aim."""
+    print(f"\n{'measure':40} | {'measured':>10} | {'required':>10} | {'aim':>10} |")
+    for row in rows:
+        sign = ">=" if row["larger_is_better"] else "<="
+        aim = "" if row["aim"] is None else f"{row['aim']:g}"
+        verdict = "met" if row["met"] else "MISSED"
+        print(
+            f"{row['measure']:40} | {row['measured']:10.4g} | {sign} {row['required']:>7g} |"
+            f" {aim:>10} | {verdict}"
+        )
+
+
+def print_details(result: Result) -> None:
+    """Where the time of a step goes, and errors by step."""
+    for section in ("published", "soft"):
+        if section not in result:
+            continue
+        speed = result[section]
+        parts = ", ".join(
+            f"{part} {speed['parts_ns_per_cell_species'][part]:.2f}" for part in PARTS
+        )
+        print(
+            f"{section}: {speed['ms_per_step']:.1f} ms/step"
+            f" (least {speed['least_ms_per_step']:.1f}) at {speed['time_step_ns']:g} ns"
+            f" on {speed['grid_cells']}^2; ns per cell and species:"
+            f" {speed['ns_per_cell_species']:.2f} = {parts}"
+        )
+    for section in ("published_error", "soft_error"):
+        for path in ("smooth", "brownian"):
+            for row in result.get(section, {}).get(path, ()):
+                print(
+                    f"{section}, {path} proteins, {row['time_step_ns']:g} ns: relative L2"
+                    f" {row['relative_l2_of_density']:.2e} of n,"
+                    f" {row['relative_l2_of_deviation']:.2e} of n - bulk"
+                )
+    if "py_pde" in result:
+        for row in (result["py_pde"]["ours"], *result["py_pde"]["py_pde"]):
+            print(
+                f"{row['solver']}: {row['time_step_ns']:.3g} ns/step, {row['ms_per_step']:.2f} ms,"
+                f" error {row['relative_l2']:.1e}, {row['simulated_us_per_cpu_s']:.4g} us per CPU s"
+            )
+    if "published" in result:
+        print(CAVEAT)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="smaller grids, fewer repeats, no numba backend of py-pde: under a minute",
+    )
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the figure")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        default=SECTIONS,
+        metavar="SECTION",
+        help=f"of {', '.join(SECTIONS)}",
+    )
+    arguments = parser.parse_args()
+    benchmark = Benchmark(quick=arguments.quick, out=arguments.out)
+    result = benchmark.result
+    result["machine"] = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "load_average_before": os.getloadavg()[0],
+    }
+    result["quick"] = arguments.quick
+    size = "quick: small grids, few repeats" if arguments.quick else "full size"
+    print(f"{size}; {_processor()}, load average {os.getloadavg()[0]:.2f}", flush=True)
+    for section in SECTIONS:
+        if section not in arguments.only:
+            continue
+        run: Callable[[], Result] = getattr(benchmark, section)
+        start = time.perf_counter()
+        result[section] = run()
+        took_s = time.perf_counter() - start
+        result[section]["wall_s"] = took_s
+        print(f"{section}: measured in {took_s:.0f} s", flush=True)
+    result["machine"]["load_average_after"] = os.getloadavg()[0]
+    result["bars"] = judged(result)
+    result["caveat"] = CAVEAT
+    print_details(result)
+    print_table(result["bars"])
+    load = result["machine"]["load_average_after"]
+    if load > 1.5:
+        print(f"load average {load:.2f}: other work shared the machine, times are upper bounds")
+    if arguments.json:
+        print(json.dumps(result))
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,55 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _run(*arguments: str) -> dict:
+    command = [sys.executable, "benchmarks/continuum.py", "--quick", "--json", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_the_continuum_benchmark_ends_in_one_json_object_with_its_promised_keys(tmp_path):
+    sections = ["published", "published_error", "noise", "roofline", "memory", "output"]
+    result = _run("--out", str(tmp_path), "--only", *sections)
+
+    assert result["quick"] is True
+    assert set(sections) < set(result)
+    speed = result["published"]
+    assert speed["simulated_us_per_core_day"] == pytest.approx(
+        speed["time_step_ns"] / 1e3 / (speed["ns_per_cell_species"] * 1e-9 * 2400**2 * 14) * 86_400
+    )
+    parts = speed["parts_ms"]
+    assert set(parts) == {"sweeps", "couplings", "pressure", "noise", "proteins"}
+    assert min(parts.values()) > 0
+    errors = {
+        row["time_step_ns"]: row["relative_l2_of_density"]
+        for row in result["published_error"]["smooth"]
+    }
+    # A smaller step errs less: the reference solves the same equation.
+    assert 0 < errors[5.0] < errors[10.0] < 1e-3
+    assert 0 < result["roofline"]["fraction_of_roof"] < 1
+    assert 0 < result["noise"]["noise_share_of_step"] < 1
+    memory = result["memory"]
+    assert memory["imports_gb"] < memory["peak_resident_gb"] < 1.2
+    assert result["output"]["snapshot_mb"] > 14 * 600**2 * 4 / 1e6 * 0.9
+    measures = [row["measure"] for row in result["bars"]]
+    assert len(measures) == len(set(measures)) == 8
+
+
+@pytest.mark.slow
+def test_the_cost_figure_is_drawn_beside_its_numbers(tmp_path):
+    pytest.importorskip("mpi4py")
+    result = _run("--out", str(tmp_path), "--only", "figure")["figure"]
+
+    assert (tmp_path / "continuum_cost.png").read_bytes().startswith(b"\x89PNG")
+    numbers = json.loads((tmp_path / "continuum_cost.json").read_text())
+    assert [row["ranks"] for row in numbers["by_ranks"]] == [1, 2]
+    assert numbers["by_species"] == result["by_species"]
