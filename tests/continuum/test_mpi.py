@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -109,7 +110,8 @@ def alone(tmp_path_factory):
 
 
 def test_the_run_moves_lipids_changes_owners_and_binds(alone):
-    first, *_, last = (read_snapshot(path) for path in sorted((alone / "snapshots").glob("*.h5")))
+    snapshots = [read_snapshot(path) for path in sorted((alone / "snapshots").glob("*.h5"))]
+    first, last = snapshots[0], snapshots[-1]
     assert np.abs(last.density - first.density).max() > 0.1
     assert np.isfinite(last.density).all()
     batches = [read_patches(path) for path in sorted((alone / "patches").glob("*.h5"))]
@@ -117,11 +119,8 @@ def test_the_run_moves_lipids_changes_owners_and_binds(alone):
     assert all(8 < len(batch) <= 12 for batch in batches)  # controls too
     owner = np.array([batch.centre_nm[:8, 1] // (20 * ROW_NM) for batch in batches])
     assert (owner != owner[0]).any()
-    with h5py.File(sorted((alone / "checkpoints").glob("*.h5"))[-1]) as file:
-        state = file["arrays/state"][()]
-    assert (state[8:] >= 0).any()
-    ligands = [int((batch.n_raf[:8] > 0).sum()) for batch in batches]
-    assert max(ligands) > ligands[0]  # bound on the way
+    bound = [set(snapshot.beads.bead_id.tolist()) for snapshot in snapshots]
+    assert any(later - earlier for earlier, later in pairwise(bound))  # ligands arrived
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
