@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from continuum.halo import SingleProcess
+from continuum.lipid_flux import add_windows
 from continuum.membrane import Membrane
 from continuum.protein_lipid_coupling import lipid_force, potential_table
 from tests.continuum.laboratory import preset_model
+from tests.continuum.reference_solver import ReferenceMembrane
 
 
 def crowd(*overrides):
@@ -69,6 +71,37 @@ def test_proteins_drift_down_the_energy_the_lipids_give_them():
     for _ in range(3):
         membrane.advance()
     assert membrane.fields.own_density()[pap6].sum(dtype=np.int64) == before
+
+
+def test_lipids_feel_the_proteins_of_the_middle_of_the_step():
+    membrane = Membrane(crowd("numerics.noise.amplitude=0.0"), SingleProcess())
+    reference = ReferenceMembrane(membrane.model)
+    advance, cells, seen = membrane.fields.advance, membrane.slab.cells, []
+
+    def spy(windows, step):
+        felt = np.zeros((14, cells, cells), np.float32)
+        for s in range(14):
+            window, start, beads = windows.of_species(s)
+            for row in range(cells):
+                line = row + membrane.fields.halo
+                near = beads[start[line] : start[line + 1]]
+                add_windows(felt[s, row], window, windows.corners, near, row)
+        seen.append((membrane.position.copy(), membrane.state.copy(), felt))
+        advance(windows, step)
+
+    membrane.fields.advance = spy
+    before = membrane.position.copy()
+    membrane.advance()
+    ((middle, state, felt),) = seen
+    assert (middle != before)[:5].all()
+    assert (middle != membrane.position)[:5].all()
+
+    def potential(position):
+        present = np.flatnonzero(state >= 0)
+        return sum(reference.protein_potential(position[[p]], int(state[p])) for p in present)
+
+    np.testing.assert_allclose(felt, potential(middle), rtol=0, atol=2e-3)
+    assert np.abs(potential(membrane.position) - potential(middle)).max() > 0.1
 
 
 def test_every_primary_has_one_owner():
