@@ -13,11 +13,11 @@ which knows neither side's grid.
 import time
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from continuum.compilation import kernel
 from continuum.flux_noise import spline_positions
 from continuum.grid_transfer import WEIGHTS
 from continuum.halo import SingleProcess
@@ -101,7 +101,7 @@ def _resampled(n: Array, cells: int) -> Array:
     return result
 
 
-@numba.njit(cache=True, error_model="numpy")
+@kernel
 def local_potentials(
     density: Array,  # (4, rows, nx)   quanta
     quantum: float,

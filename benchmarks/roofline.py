@@ -9,10 +9,10 @@ import math
 import time
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from continuum.compilation import kernel
 from continuum.decomposition import Slab
 from continuum.flux_noise import FluxNoise
 from continuum.gaussian_filter import gaussian_taps
@@ -22,20 +22,19 @@ from continuum.parameters import Model
 
 Array = NDArray[Any]
 
-_contracting = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 CHAINS = 8  # independent polynomials, to hide the latency of a multiply-add
 HORNER_TERMS = 16
 HORNER_CELLS = 512  # 18 KiB of float32 in all: in the first-level cache
 
 
-@_contracting
+@kernel
 def triad(a: Array, b: Array, c: Array, factor: Any) -> None:
     """a = b + factor c."""
     for i in range(a.size):
         a[i] = b[i] + factor * c[i]
 
 
-@_contracting
+@kernel
 def horner(
     x: Array,  # (CHAINS, cells)
     offset: Any,
