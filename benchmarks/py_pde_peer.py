@@ -267,7 +267,7 @@ def _equation(external: Array) -> Any:
     return LocallyCoupledFields()
 
 
-def compare(backends: tuple[str, ...], duration_us: float) -> dict[str, Any]:
+def compare(backends: tuple[str, ...], duration_us: float, repeats: int) -> dict[str, Any]:
     """Both sides at their largest steps within BOUND, and how many times faster ours is."""
     exact = spectral_solution(duration_us)
     ours = None
@@ -276,7 +276,9 @@ def compare(backends: tuple[str, ...], duration_us: float) -> dict[str, Any]:
         found, _ = our_solution(duration_us, dt_us)
         error = relative_error(found, exact)
         if error <= BOUND:
-            seconds = float(np.median([our_solution(duration_us, dt_us)[1] for _ in range(7)]))
+            seconds = float(
+                np.median([our_solution(duration_us, dt_us)[1] for _ in range(2 * repeats + 1)])
+            )
             ours = _row("bilayer, double", duration_us, dt_us, error, seconds)
             break
     theirs = []
@@ -288,7 +290,7 @@ def compare(backends: tuple[str, ...], duration_us: float) -> dict[str, Any]:
             found, seconds = peer.solution(duration_us, dt_us)
             error = relative_error(found, exact)
             if error <= BOUND:
-                again = [peer.solution(duration_us, dt_us)[1] for _ in range(2)]
+                again = [peer.solution(duration_us, dt_us)[1] for _ in range(repeats)]
                 seconds = float(np.median([seconds, *again]))
                 theirs.append(_row(f"py-pde, {backend}", duration_us, dt_us, error, seconds))
                 break
