@@ -21,6 +21,7 @@ from continuum.compilation import kernel
 from continuum.exponential import exponential
 from continuum.flux_noise import cross_rows, kick_row, refine_noise_row
 from continuum.grid_transfer import spread_row
+from continuum.parameters import RadialPotentials
 
 Array = NDArray[Any]
 
@@ -29,9 +30,39 @@ TILE_COLUMNS = 32
 BLOCK_ROWS = 32
 
 
-def substeps(diffusivity_nm2_per_us: float, dt_us: float, spacing_nm: float) -> int:
+def steepest_kt(potentials: RadialPotentials, spacing_nm: float) -> float:
+    """Largest change of one bead's potential on one lipid from a cell to the next."""
+    if not potentials.u.size:
+        return 0.0
+    slope = np.abs(np.diff(potentials.u, axis=2)).max(initial=0.0) / potentials.dr_nm
+    return float(slope) * spacing_nm
+
+
+def fourier_limit(potentials: RadialPotentials, spacing_nm: float) -> float:
+    """Largest D dt / h² of one Euler substep that keeps densities positive.
+
+    A slope of x kT a cell needs 2 cosh(x / 2) D dt / h² <= 1; x is taken as twice one bead's
+    steepest, for beads overlap.
+    """
+    return min(FOURIER_LIMIT, 0.5 / math.cosh(steepest_kt(potentials, spacing_nm)))
+
+
+def check_steepness(potentials: RadialPotentials, spacing_nm: float, limit: float) -> None:
+    """Raise ValueError where even a lone bead is too steep for sweeps made for `limit`."""
+    steepest = steepest_kt(potentials, spacing_nm)
+    allowed = 2 * math.acosh(0.5 / limit)
+    if steepest > allowed:
+        raise ValueError(
+            f"protein-lipid potentials may change by at most {allowed:.3g} kT from one cell of"
+            f" {spacing_nm:.4g} nm to the next in this run, got {steepest:.3g} kT"
+        )
+
+
+def substeps(
+    diffusivity_nm2_per_us: float, dt_us: float, spacing_nm: float, limit: float = FOURIER_LIMIT
+) -> int:
     """Euler steps m in one sweep, so that each stays positive."""
-    return max(1, math.ceil(diffusivity_nm2_per_us * dt_us / spacing_nm**2 / FOURIER_LIMIT))
+    return max(1, math.ceil(diffusivity_nm2_per_us * dt_us / spacing_nm**2 / limit))
 
 
 def sweep_halo_rows(substeps_of_a_sweep: int) -> int:

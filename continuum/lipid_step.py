@@ -15,7 +15,12 @@ from continuum.flux_noise import FluxNoise, spline_positions
 from continuum.grid_transfer import REACH, WEIGHTS
 from continuum.halo import SingleProcess, World
 from continuum.leaflet_pressure import LeafletPressure
-from continuum.lipid_flux import advance_species, substeps, sweep_halo_rows
+from continuum.lipid_flux import (
+    advance_species,
+    fourier_limit,
+    substeps,
+    sweep_halo_rows,
+)
 from continuum.lipid_interactions import CouplingPotentials
 from continuum.parameters import Model
 from continuum.protein_windows import ProteinWindows
@@ -37,6 +42,7 @@ def halo_rows(model: Model) -> int:
         float(model.lipids.diffusivity.max()),
         model.numerics.time_step_us,
         model.membrane.spacing_nm,
+        fourier_limit(model.potentials, model.membrane.spacing_nm),
     )
     return max(sweep_halo_rows(m), REACH)
 
@@ -53,7 +59,10 @@ class LipidFields:
         self.halo = halo_rows(model)
         self.density = np.empty((lipids.count, slab.rows + 2 * self.halo, slab.cells), integer)
         self.density[:] = np.rint(lipids.bulk_density / self.quantum)[:, None, None]
-        self._substeps = [substeps(float(d), dt_us, h) for d in lipids.diffusivity]
+        self.fourier_limit = fourier_limit(model.potentials, h)
+        self._substeps = [
+            substeps(float(d), dt_us, h, self.fourier_limit) for d in lipids.diffusivity
+        ]
         self._fourier = [
             real(d * dt_us / h**2 / m)
             for d, m in zip(lipids.diffusivity, self._substeps, strict=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from continuum.decomposition import Slab, cut_into_slabs
 from continuum.halo import World
 from continuum.initial_proteins import initial_proteins
+from continuum.lipid_flux import check_steepness
 from continuum.lipid_step import LipidFields, halo_rows, rows_of_thinnest_slab
 from continuum.parameters import Model, RadialPotentials
 from continuum.philox import key_of
@@ -57,7 +58,11 @@ class Membrane:
         return self.step * self.model.numerics.time_step_us
 
     def set_potentials(self, potentials: RadialPotentials, version: int) -> None:
-        """Adopt a version of the protein-lipid potentials from the coming step on."""
+        """Adopt a version of the protein-lipid potentials from the coming step on.
+
+        Raises ValueError where they are too steep for the sweeps of this run.
+        """
+        check_steepness(potentials, self.model.membrane.spacing_nm, self.fields.fourier_limit)
         self._table = potential_table(potentials, self.fields.real)
         self._force_table = potential_table(potentials)
         self.parameter_version = version

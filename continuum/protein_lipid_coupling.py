@@ -103,13 +103,13 @@ def _largest_error(
     q = radius**2 * intervals
     node = np.minimum(q.astype(np.int64), intervals - 1)
     t = (q - node).reshape(-1, *(1,) * (coefficient.ndim - 1))
-    w = _weights(t)
+    w = spline_weights(t)
     found = sum(w[k] * coefficient[node + k] for k in range(4))
     return float(np.max(np.abs(found - expected), initial=0.0))
 
 
 @inlined
-def _weights(t):  # type: ignore[no-untyped-def]
+def spline_weights(t):  # type: ignore[no-untyped-def]
     """Uniform cubic B-spline weights at t in [0, 1) of an interval."""
     r = 1.0 - t
     w0 = r * r * r * (1.0 / 6.0)
@@ -200,8 +200,8 @@ def add_protein_potential_row(
             dx = (first + c + 0.5) * spacing_nm - x
             q = (dx * dx + dy * dy) * table.per_spacing
             node[c] = int(q)
-            weight[0, c], weight[1, c], weight[2, c], weight[3, c] = _weights(q - int(q))
-        _blend_segment(scratch, count, active, table.coefficient[state[p]], node, weight)
+            weight[0, c], weight[1, c], weight[2, c], weight[3, c] = spline_weights(q - int(q))
+        blend_segment(scratch, count, active, table.coefficient[state[p]], node, weight)
         start = first % nx
         whole = min(count, nx - start)
         for a in range(active):
@@ -222,7 +222,7 @@ def _add_product(total, factor, values):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _blend_segment(scratch, count, active, curve, node, weight):  # type: ignore[no-untyped-def]
+def blend_segment(scratch, count, active, curve, node, weight):  # type: ignore[no-untyped-def]
     """scratch[a, c] = Σ_k weight[k, c] curve[node[c] + k, a] for all active species a."""
     for c in range(count, count + LANES):  # the rest of the last block
         node[c] = 0
@@ -309,7 +309,7 @@ def _add_lipid_force(
                 node[c] = int(q)
                 weight[0, c], weight[1, c], weight[2, c], weight[3, c] = _slopes(q - int(q))
                 line[c] = 0.0
-            _blend_segment(scratch, count, active, table.coefficient[state[p]], node, weight)
+            blend_segment(scratch, count, active, table.coefficient[state[p]], node, weight)
             start = first % nx
             whole = min(count, nx - start)
             for a in range(active):

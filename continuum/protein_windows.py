@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from continuum.compilation import kernel
 from continuum.decomposition import Slab
-from continuum.protein_lipid_coupling import PotentialTable
-from continuum.protein_lipid_coupling import _weights as spline_weights
+from continuum.protein_lipid_coupling import PotentialTable, blend_segment, spline_weights
+from continuum.spline_lanes import LANES
 
 Array = NDArray[Any]
 
@@ -29,30 +29,31 @@ def fill_windows(
 ) -> None:
     """u_{s(p),a}(|x - R_p|) at the cells around each bead, zero beyond the cutoff."""
     active, beads, side, _ = windows.shape
+    node = np.empty(side + LANES, np.int64)
+    weight = np.zeros((4, side + LANES), table.coefficient.dtype)
+    blended = np.empty((table.coefficient.shape[2], side + LANES), table.coefficient.dtype)
     intervals = table.coefficient.shape[1] - 4
     for p in range(beads):
         first_row = math.ceil((position[p, 1] - table.cutoff_nm) / spacing_nm - 0.5)
         first_column = math.ceil((position[p, 0] - table.cutoff_nm) / spacing_nm - 0.5)
         corners[p, 0], corners[p, 1] = first_row, first_column
-        curve = table.coefficient[state[p]]
         for r in range(side):
             dy = (first_row + r + 0.5) * spacing_nm - position[p, 1]
             for c in range(side):
                 dx = (first_column + c + 0.5) * spacing_nm - position[p, 0]
                 q = (dx * dx + dy * dy) * table.per_spacing
-                node = int(q)
-                if node >= intervals:
-                    for a in range(active):
-                        windows[a, p, r, c] = 0.0
+                if q < intervals:
+                    node[c] = int(q)
+                    w0, w1, w2, w3 = spline_weights(q - node[c])
                 else:
-                    w0, w1, w2, w3 = spline_weights(q - node)
-                    for a in range(active):
-                        windows[a, p, r, c] = (
-                            w0 * curve[node, a]
-                            + w1 * curve[node + 1, a]
-                            + w2 * curve[node + 2, a]
-                            + w3 * curve[node + 3, a]
-                        )
+                    node[c] = 0
+                    w0, w1, w2, w3 = 0.0, 0.0, 0.0, 0.0
+                weight[0, c], weight[1, c], weight[2, c], weight[3, c] = w0, w1, w2, w3
+            blend_segment(blended, side, active, table.coefficient[state[p]], node, weight)
+            for a in range(active):
+                row, values = windows[a, p, r], blended[a]
+                for c in range(side):
+                    row[c] = values[c]
 
 
 @kernel
