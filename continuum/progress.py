@@ -63,17 +63,20 @@ def _bar(start_us: float, end_us: float) -> Iterator[Report]:
 
 
 def _log(end_us: float) -> Report:
-    began = time.monotonic()
-    first_us: list[float] = []
-    seen = [-1]
+    """A line at the first step of every snapshot; speed counts from the first, after compilation."""
+    began: list[tuple[float, float]] = []  # (seconds, µs) of the first report
+    seen = -1
 
     def report(membrane: Membrane, index: int) -> None:
-        first_us.append(membrane.time_us) if not first_us else None
-        if index == seen[0]:
+        nonlocal seen
+        if not began:
+            began.append((time.monotonic(), membrane.time_us))
+        if index == seen:
             return
-        seen[0] = index
-        elapsed = time.monotonic() - began
-        rate = (membrane.time_us - first_us[0]) / elapsed if elapsed > 0 else 0.0
+        seen = index
+        first_s, first_us = began[0]
+        elapsed = time.monotonic() - first_s
+        rate = (membrane.time_us - first_us) / elapsed if elapsed > 0 else 0.0
         left = f"{(end_us - membrane.time_us) / rate:,.0f} s left" if rate > 0 else "starting"
         sys.stderr.write(
             f"snapshot {index}: {membrane.time_us:.3f} of {end_us:g} µs,"
