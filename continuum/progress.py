@@ -63,7 +63,7 @@ def _bar(start_us: float, end_us: float) -> Iterator[Report]:
 
 
 def _log(end_us: float) -> Report:
-    """A line at the first step of every snapshot; speed counts from the first, after compilation."""
+    """A line at the first step of every snapshot; speed counts from then on."""
     began: list[tuple[float, float]] = []  # (seconds, µs) of the first report
     seen = -1
 
