@@ -210,7 +210,7 @@ def script(ranks, folder, what):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=90,
         check=False,
         start_new_session=True,
     )
@@ -231,7 +231,7 @@ def test_a_run_killed_between_patches_and_checkpoint_repeats_them(alone, tmp_pat
     assert content(folder) == content(alone)
 
 
-def test_an_exception_on_alone_ends_all_at_once(tmp_path):
+def test_an_exception_on_one_rank_ends_all_at_once(tmp_path):
     started = time.monotonic()
     ended = script(3, tmp_path, "raise")
     assert ended.returncode == 1
