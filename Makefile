@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := mpi,selector,dev
+EXTRAS := campaign,dev
 RUN ?= runs/laptop
 
 .PHONY: campaign test check bench clean
