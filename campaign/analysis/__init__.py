@@ -1,0 +1,1 @@
+"""Analyses of a finished run: decorrelation, space, drift, coverage, feedback, metric."""

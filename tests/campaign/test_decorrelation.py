@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+
+from campaign.analysis.decorrelation import (
+    decorrelation_times,
+    diffusive_estimate_us,
+    distance_curve,
+    lags,
+)
+from campaign.analysis.histories import HistoryError, check_gaps
+
+TAU_US = 0.5
+INTERVAL_US = 0.02
+
+
+def ornstein_uhlenbeck(frames, histories, dimension, seed, noise=0.0):
+    """Exact samples at INTERVAL_US of a stationary process with unit variance and time TAU_US."""
+    generator = np.random.default_rng(seed)
+    keep = np.exp(-INTERVAL_US / TAU_US)
+    kicks = generator.standard_normal((frames, histories, dimension)) * np.sqrt(1 - keep**2)
+    z = np.empty_like(kicks)
+    z[0] = generator.standard_normal((histories, dimension))
+    for t in range(1, frames):
+        z[t] = keep * z[t - 1] + kicks[t]
+    return (z + noise * generator.standard_normal(z.shape)).astype(np.float32)
+
+
+def test_a_curve_is_the_mean_over_all_pairs():
+    z = ornstein_uhlenbeck(40, 3, 9, 1)
+    curve = distance_curve(z, INTERVAL_US, np.array([1, 7, 39]))
+    for j, lag in enumerate([1, 7, 39]):
+        for history in range(3):
+            pairs = [z[t + lag, history].astype(float) - z[t, history] for t in range(40 - lag)]
+            squares = np.array([step @ step for step in pairs])
+            assert curve.square[history, j] == pytest.approx(squares.mean(), rel=1e-12)
+            assert curve.mean[history, j] == pytest.approx(np.sqrt(squares).mean(), rel=1e-12)
+        assert curve.pairs[j] == 40 - lag
+
+
+def test_the_mean_square_of_an_ornstein_uhlenbeck_process_is_its_closed_form():
+    z = ornstein_uhlenbeck(2000, 60, 9, 2)
+    curve = distance_curve(z, INTERVAL_US)
+    exact = 2 * 9 * -np.expm1(-curve.lag_us / TAU_US)
+    near = curve.lag_us < 2.0
+    np.testing.assert_allclose(curve.square.mean(axis=0)[near], exact[near], rtol=0.03)
+
+
+def test_times_of_an_ornstein_uhlenbeck_process_have_little_bias():
+    fitted, integrated = [], []
+    for seed in range(12):
+        curve = distance_curve(ornstein_uhlenbeck(1000, 30, 9, 100 + seed), INTERVAL_US)
+        times = decorrelation_times(curve, resamples=2)
+        fitted.append(times.fitted_us.value)
+        integrated.append(times.integrated_us.value)
+    assert np.mean(fitted) == pytest.approx(TAU_US, rel=0.03)
+    assert np.mean(integrated) == pytest.approx(TAU_US, rel=0.05)
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    inside = []
+    for seed in range(40):
+        curve = distance_curve(ornstein_uhlenbeck(600, 30, 3, 500 + seed), INTERVAL_US)
+        times = decorrelation_times(curve, resamples=60, seed=seed)
+        inside.append(times.fitted_us.low <= TAU_US <= times.fitted_us.high)
+    assert 0.83 <= np.mean(inside) <= 1.0
+
+
+def test_motion_within_a_frame_is_the_offset_and_does_not_move_the_time():
+    curve = distance_curve(ornstein_uhlenbeck(1500, 60, 9, 3, noise=0.5), INTERVAL_US)
+    times = decorrelation_times(curve, resamples=2)
+    assert times.offset_dz.value == pytest.approx(np.sqrt(2 * 9 * 0.25), rel=0.05)
+    assert times.fitted_us.value == pytest.approx(TAU_US, rel=0.06)
+
+
+def test_times_scale_with_the_clock_and_not_with_the_metric():
+    z = ornstein_uhlenbeck(400, 20, 9, 4)
+    once = decorrelation_times(distance_curve(z, 0.02), resamples=10)
+    slow = decorrelation_times(distance_curve(z, 0.04), resamples=10)
+    wide = decorrelation_times(distance_curve(4 * z, 0.02), resamples=10)
+    assert slow.fitted_us.value == pytest.approx(2 * once.fitted_us.value, rel=1e-4)
+    assert wide.fitted_us.value == pytest.approx(once.fitted_us.value, rel=1e-4)
+    assert wide.plateau_dz.value == pytest.approx(4 * once.plateau_dz.value, rel=1e-4)
+
+
+def test_the_order_of_histories_does_not_matter():
+    z = ornstein_uhlenbeck(300, 12, 5, 5)
+    turned = distance_curve(z[:, ::-1], INTERVAL_US)
+    np.testing.assert_allclose(
+        turned.square.mean(axis=0), distance_curve(z, INTERVAL_US).square.mean(axis=0)
+    )
+
+
+def test_the_diffusive_estimate_is_the_papers():
+    assert diffusive_estimate_us() == pytest.approx(0.526, abs=5e-4)
+
+
+def test_lags_are_dense_then_sparse_and_end_at_half_a_history():
+    lag = lags(10_000)
+    np.testing.assert_array_equal(lag[:64], np.arange(1, 65))
+    assert lag[-1] == 5000
+    assert (np.diff(lag) > 0).all()
+    assert len(lag) < 150
+    np.testing.assert_array_equal(lags(7), [1, 2, 3])
+
+
+def test_gaps_are_named():
+    check_gaps(np.array([3, 5, 7]))
+    with pytest.raises(HistoryError, match="after snapshot 5 the next is 8 where 7 was expected"):
+        check_gaps(np.array([3, 5, 8]))
+
+
+def test_one_history_has_no_interval():
+    curve = distance_curve(ornstein_uhlenbeck(50, 1, 2, 6), INTERVAL_US)
+    with pytest.raises(HistoryError, match="at least 2 histories"):
+        decorrelation_times(curve)
