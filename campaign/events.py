@@ -8,9 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, get_args
 
-FailureClass = Literal[
-    "crash", "timeout", "out-of-memory", "bad-output", "bad-input", "lost", "cordoned"
-]
+FailureClass = Literal["crash", "timeout", "out-of-memory", "bad-output", "bad-input", "node-lost"]
 FAILURE_CLASSES: tuple[str, ...] = get_args(FailureClass)
 SLOT_BITS = 20  # patch_id = snapshot_index << 20 | slot (DESIGN 3.2)
 
@@ -78,7 +76,7 @@ class BatchIngested:
     time_us: float
     count: int
     controls: int
-    crc32: int  # of the content: `patch_store.batch_crc32`
+    crc32: int  # of the content: `spool.batch_crc32`
     parameter_version: int
 
 

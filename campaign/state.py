@@ -189,7 +189,7 @@ def _shell_started(state: CampaignState, event: ShellStarted) -> None:
     for name in [name for name in state.running if name not in survivors]:
         job = state.running.pop(name)
         job.status = JobStatus.QUEUED
-        job.failures["lost"] += 1
+        job.failures["node-lost"] += 1
         state.retries.append(job)
     state.continuum_runs = event.continuum > 0
     state.continuum_failures = 0
