@@ -1,27 +1,22 @@
 """Histories: the embeddings of one protein's patch, snapshot after snapshot.
 
 A post-campaign run follows every RAS at short intervals; each slot of its patch files is one
-history (Bhatia et al. 2022, section 3.3.4). Patches are embedded file by file, so memory holds one
-snapshot of densities and the embeddings alone.
+history (Bhatia et al. 2022, section 3.3.4).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum import PatchBatch, read_patches
+from campaign.analysis.embedding import AnalysisError, EmbeddedSnapshot
 
 Array = NDArray[Any]
-Encode = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-SLOT_BITS = 20
 
 
-class HistoryError(ValueError):
+class HistoryError(AnalysisError):
     """A run whose snapshots do not make histories."""
 
 
@@ -55,60 +50,36 @@ class Histories:
         return float(self.time_us[1] - self.time_us[0])
 
 
-def patch_files(run: Path) -> list[Path]:
-    """The patch files of a run in the order of their snapshots. Raises HistoryError if none."""
-    folder = run / "patches"
-    files = sorted(folder.glob("[0-9]*.h5"))
-    if not files:
-        raise HistoryError(f"{folder} holds no patch files; a run with patches is required")
-    return files
+def histories_of(snapshots: Iterable[EmbeddedSnapshot], encoder_version: str) -> Histories:
+    """The histories of the proteins in successive snapshots (`embed_run` with `proteins_only`).
 
-
-def embed_histories(
-    files: Iterable[Path], encode: Encode, encoder_version: str, *, progress: Callable[[], None]
-) -> Histories:
-    """The histories of the protein patches in files of successive snapshots.
-
-    Control patches are left out: their places change from snapshot to snapshot. Raises HistoryError
-    where fewer than three snapshots exist, snapshots are missing in between, or the number of
-    proteins changes.
+    Raises HistoryError where fewer than three snapshots exist, snapshots are missing in between, or
+    the proteins change.
     """
-    z: list[Array] = []
-    times, centres, versions, indices = [], [], [], []
-    for path in files:
-        batch = read_patches(path)
-        chosen = protein_patches(batch)
-        if z and len(chosen) != len(z[0]):
+    taken: list[EmbeddedSnapshot] = []
+    for snapshot in snapshots:
+        if taken and not np.array_equal(snapshot.slot, taken[0].slot):
             raise HistoryError(
-                f"{path} has {len(chosen)} protein patches where the snapshots before had "
-                f"{len(z[0])}; histories need the same proteins throughout"
+                f"snapshot {snapshot.snapshot_index} has {len(snapshot.slot)} protein patches "
+                f"where snapshot {taken[0].snapshot_index} has {len(taken[0].slot)}, or others; "
+                "histories need the same proteins throughout"
             )
-        z.append(encode(batch.density[chosen]))
-        times.append(batch.time_us)
-        centres.append(batch.centre_nm[chosen])
-        versions.append(batch.parameter_version)
-        indices.append(batch.snapshot_index)
-        progress()
-    if len(z) < 3:
+        taken.append(snapshot)
+    if len(taken) < 3:
         raise HistoryError(
-            f"decorrelation needs at least 3 snapshots, the run has {len(z)}; distances between "
-            "patches of one snapshot can still be analysed (`analyse space`)"
+            f"decorrelation needs at least 3 snapshots, the run has {len(taken)}; distances "
+            "between patches of one snapshot can still be analysed (`analyse space`)"
         )
-    check_gaps(np.array(indices))
+    if len(taken[0].slot) == 0:
+        raise HistoryError("the run has no protein patches, so there are no histories to follow")
+    check_gaps(np.array([snapshot.snapshot_index for snapshot in taken]))
     return Histories(
-        z=np.stack(z),
-        time_us=np.array(times),
-        centre_nm=np.stack(centres),
-        parameter_version=np.array(versions),
+        z=np.stack([snapshot.z for snapshot in taken]),
+        time_us=np.array([snapshot.time_us for snapshot in taken]),
+        centre_nm=np.stack([snapshot.centre_nm for snapshot in taken]),
+        parameter_version=np.array([snapshot.parameter_version for snapshot in taken]),
         encoder_version=encoder_version,
     )
-
-
-def protein_patches(batch: PatchBatch) -> NDArray[np.int64]:
-    """Indices of the patches around proteins, in the order of their slots."""
-    slots = (batch.patch_id & np.uint64((1 << SLOT_BITS) - 1)).astype(np.int64)
-    proteins = np.flatnonzero(batch.central_state >= 0)
-    return proteins[np.argsort(slots[proteins], kind="stable")]
 
 
 def check_gaps(indices: Array) -> None:

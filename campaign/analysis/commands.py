@@ -1,0 +1,114 @@
+"""`python -m campaign analyse`: a figure and its numbers from a finished run."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from campaign.analysis.decorrelation import (
+    decorrelation_times,
+    diffusive_estimate_us,
+    distance_curve,
+)
+from campaign.analysis.decorrelation_figure import draw_decorrelation
+from campaign.analysis.embedding import AnalysisError, embed_run, patch_files
+from campaign.analysis.evolution_time import evolution_time
+from campaign.analysis.histories import histories_of
+from campaign.analysis.time_correlation import correlation_with_time
+from continuum.atomic_file import write_atomically
+from ml.encoder import EncoderError, load_encoder
+
+RUN = click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+ENCODER = click.option(
+    "--encoder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Encoder folder; the metric that ships with Bilayer by default.",
+)
+OUT = click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="RUN/report by default."
+)
+WORKERS = click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
+
+
+@click.group()
+def analyse() -> None:
+    """Analyse a finished run; each command writes a figure and its numbers."""
+
+
+def report(folder: Path | None, run: Path, name: str, numbers: dict[str, Any]) -> Path:
+    """Write NAME.json; returns the path of the figure NAME.png that belongs beside it."""
+    out = folder or run / "report"
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / f"{name}.json", json.dumps(numbers, indent=1) + "\n")
+    return out / f"{name}.png"
+
+
+def one_line_errors(action: Callable[[], None]) -> None:
+    """Turn what a run may lack into one sentence and exit code 2."""
+    try:
+        action()
+    except (AnalysisError, EncoderError, FileNotFoundError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+@analyse.command()
+@RUN
+@ENCODER
+@OUT
+@WORKERS
+@click.option("--first-us", default=1.0, show_default=True, help="Leave out what is earlier.")
+@click.option("--resamples", default=400, show_default=True, help="Of the bootstrap.")
+def decorrelation(
+    run: Path, encoder: Path | None, out: Path | None, workers: int, first_us: float, resamples: int
+) -> None:
+    """Distance against time within histories, and the decorrelation time (figure 7 b, c)."""
+    one_line_errors(lambda: _decorrelation(run, encoder, out, workers, first_us, resamples))
+
+
+def _decorrelation(
+    run: Path, encoder: Path | None, out: Path | None, workers: int, first_us: float, resamples: int
+) -> None:
+    files = patch_files(run, first_us=first_us)
+    version = load_encoder(encoder).version
+    snapshots = embed_run(files, encoder, proteins_only=True, workers=workers)
+    histories = histories_of(snapshots, version)
+    curve = distance_curve(histories.z, histories.interval_us)
+    times = decorrelation_times(curve, resamples=resamples)
+    inverse = evolution_time(curve, times, version)
+    pearson = correlation_with_time(histories.z, histories.interval_us)
+    frames, count = histories.z.shape[:2]
+    numbers = {
+        "run": str(run),
+        "encoder_version": version,
+        "parameter_versions": np.unique(histories.parameter_version).tolist(),
+        "histories": count,
+        "frames": frames,
+        "interval_us": histories.interval_us,
+        "pairs": int(curve.pairs.sum()) * count,
+        "diffusive_estimate_us": diffusive_estimate_us(),
+        **{key: dataclasses.asdict(value) for key, value in _fields(times)},
+        "pearson_r": pearson,
+        "lag_us": curve.lag_us.tolist(),
+        "mean_dz": curve.mean.mean(axis=0).tolist(),
+        "rms_dz": np.sqrt(curve.square.mean(axis=0)).tolist(),
+        "evolution_time": inverse.as_json(),
+    }
+    path = report(out, run, "decorrelation", numbers)
+    draw_decorrelation(path, curve, times)
+    tau = times.fitted_us
+    click.echo(
+        f"decorrelation time {tau.value:.3f} µs (95 %: {tau.low:.3f} to {tau.high:.3f}), "
+        f"integrated {times.integrated_us.value:.3f} µs, "
+        f"diffusive estimate {diffusive_estimate_us():.3f} µs; "
+        f"{count} histories of {frames} frames; {path}"
+    )
+    if len(np.unique(histories.parameter_version)) > 1:
+        click.echo("note: the run changed its parameters on the way; histories mix versions")
+
+
+def _fields(value: Any) -> list[tuple[str, Any]]:
+    return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
