@@ -15,6 +15,14 @@ from campaign.analysis.decorrelation import (
     distance_curve,
 )
 from campaign.analysis.decorrelation_figure import draw_decorrelation
+from campaign.analysis.drift_analysis import (
+    channel_of,
+    drift_between,
+    period,
+    periods_of,
+    species_of,
+)
+from campaign.analysis.drift_figure import draw_drift
 from campaign.analysis.embedding import AnalysisError, embed_run, patch_files
 from campaign.analysis.evolution_time import evolution_time
 from campaign.analysis.histories import histories_of
@@ -112,3 +120,65 @@ def _decorrelation(
 
 def _fields(value: Any) -> list[tuple[str, Any]]:
     return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+
+
+@analyse.command()
+@RUN
+@ENCODER
+@OUT
+@WORKERS
+@click.option(
+    "--reference",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The run whose patches the encoder was trained on.",
+)
+@click.option("--periods", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Snapshot.")
+@click.option("--lipid", default="inner PAP6", show_default=True)
+def drift(
+    run: Path,
+    encoder: Path | None,
+    out: Path | None,
+    workers: int,
+    reference: Path,
+    periods: int,
+    every: int,
+    lipid: str,
+) -> None:
+    """Distributions of a lipid and of proteins per patch against a reference run (figure 12)."""
+
+    def act() -> None:
+        before, after = patch_files(reference, every=every), patch_files(run, every=every)
+        channel = channel_of(species_of(after[0]), lipid)
+        known = list(embed_run(before, encoder, proteins_only=True, workers=workers))
+        seen = list(embed_run(after, encoder, proteins_only=True, workers=workers))
+        first = period("reference", known, channel)
+        later = periods_of(seen, periods, channel)
+        found = drift_between(first, later)
+        numbers = {
+            "run": str(run),
+            "reference": str(reference),
+            "lipid": lipid,
+            "encoder_version": load_encoder(encoder).version,
+            "periods": [each.as_json() for each in found],
+        }
+        path = report(out, run, "drift", numbers)
+        shown = [first, *later]
+        draw_drift(
+            path,
+            {each.name: each.lipid for each in shown},
+            {each.name: each.proteins for each in shown},
+            {name.name: each.outside for name, each in zip(shown, found, strict=True)},
+            lipid=lipid,
+        )
+        last = found[-1]
+        click.echo(
+            f"{last.period}: mean {lipid} {last.lipid.mean_before:.4f} -> "
+            f"{last.lipid.mean_after:.4f} nm⁻², most proteins in a patch "
+            f"{last.proteins.largest_before:.0f} -> {last.proteins.largest_after:.0f}, "
+            f"{100 * last.outside:.1f} % of embeddings outside the training data"
+            f"{' (alarm: train the metric anew)' if last.alarm else ''}; {path}"
+        )
+
+    one_line_errors(act)
