@@ -3,7 +3,7 @@
 Map g turns the image by g % 4 quarter turns after mirroring it if g >= 4; 0 is the identity.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ SYMMETRIES = tuple(range(8))
 # The five of Bhatia et al. 2022, section 2.2.2: three rotations and the two reflections along axes.
 PUBLISHED_SYMMETRIES = (1, 2, 3, 4, 6)
 
-Images = TypeVar("Images", torch.Tensor, NDArray[np.floating])
+Images = TypeVar("Images", torch.Tensor, NDArray[Any])
 
 
 def apply_symmetry(images: Images, g: int) -> Images:

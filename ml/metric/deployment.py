@@ -1,0 +1,122 @@
+"""The network of the metric as it runs in a campaign: one affine map and one ReLU a layer.
+
+Standardisation and every batch norm are folded into the affine map that follows (the last into the
+one before it), which is exact because no convolution pads; a separable layer is one convolution.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ml.metric.dense_layers import DenseLayers
+from ml.metric.invariant_network import InvariantNetwork, OrbitPooling, SymmetricConvolution
+from ml.metric.networks import ConvolutionalNetwork, SeparableConvolution
+from ml.patch_set import Standardisation
+
+
+class DeployedNetwork(nn.Module):
+    """Densities (B, 14, 37, 37) nm⁻² float32 to embeddings (B, d), for inference only."""
+
+    def __init__(
+        self,
+        convolutions: list[tuple[Tensor, Tensor, int]],
+        pooling: OrbitPooling | None,
+        dense: list[tuple[Tensor, Tensor]],
+    ) -> None:
+        super().__init__()
+        self.strides = [stride for _, _, stride in convolutions]
+        self.pooling = pooling
+        self.kernels = _frozen([kernel for kernel, _, _ in convolutions])
+        self.kernel_biases = _frozen([bias for _, bias, _ in convolutions])
+        self.weights = _frozen([weight for weight, _ in dense])
+        self.biases = _frozen([bias for _, bias in dense])
+
+    @torch.inference_mode()
+    def forward(self, density: Tensor) -> Tensor:
+        x = density
+        for kernel, bias, stride in zip(
+            self.kernels, self.kernel_biases, self.strides, strict=True
+        ):
+            x = functional.relu_(_convolved(x, kernel, bias, stride))
+        x = (x if self.pooling is None else self.pooling(x)).flatten(1)
+        last = len(self.weights) - 1
+        for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = functional.linear(x, weight, bias)
+            x = x if depth == last else functional.relu_(x)
+        return x
+
+
+def deployed(network: nn.Module, standardisation: Standardisation) -> DeployedNetwork:
+    """The trained `network` in evaluation mode, behind `standardisation`, folded in float64.
+
+    Raises TypeError for a network that is not of the metric.
+    """
+    if not isinstance(network, ConvolutionalNetwork | InvariantNetwork):
+        raise TypeError(f"cannot deploy a {type(network).__name__}")
+    std = torch.from_numpy(standardisation.std.astype(np.float64))
+    mean = torch.from_numpy(standardisation.mean.astype(np.float64))
+    scale, shift = 1 / std, -mean / std
+    convolutions = []
+    for layer, convolution in enumerate(network.convolutions):
+        kernel, bias, stride = _affine_of_convolution(convolution)
+        bias = bias + (kernel * shift[:, None, None]).sum((1, 2, 3))
+        convolutions.append((kernel * scale[:, None, None], bias, stride))
+        if layer < len(network.norms):
+            scale, shift = _affine_of_norm(network.norms[layer])
+    if isinstance(network, InvariantNetwork):
+        scale, shift = _affine_of_norm(network.pooled_norm)
+        pooling = network.pooling
+    else:
+        area = network.features // len(scale)
+        scale, shift = scale.repeat_interleave(area), shift.repeat_interleave(area)
+        pooling = None
+    return DeployedNetwork(convolutions, pooling, _folded_dense(network.dense, scale, shift))
+
+
+def _folded_dense(dense: DenseLayers, scale: Tensor, shift: Tensor) -> list[tuple[Tensor, Tensor]]:
+    folded = []
+    for linear, norm in zip(dense.linears, dense.norms, strict=True):
+        weight, bias = _double(linear.weight), _double(linear.bias)
+        folded.append((weight * scale, bias + weight @ shift))
+        scale, shift = _affine_of_norm(norm)
+    weight, bias = folded[-1]
+    folded[-1] = (weight * scale[:, None], bias * scale + shift)
+    return folded
+
+
+def _affine_of_convolution(convolution: nn.Module) -> tuple[Tensor, Tensor, int]:
+    if isinstance(convolution, SeparableConvolution | SymmetricConvolution):
+        return _double(convolution.weight), _double(convolution.bias), convolution.stride
+    if isinstance(convolution, nn.Conv2d):
+        return _double(convolution.weight), _double(convolution.bias), convolution.stride[0]
+    raise TypeError(f"cannot deploy a {type(convolution).__name__}")
+
+
+def _affine_of_norm(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """A batch norm in evaluation as x -> scale x + shift."""
+    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+        raise TypeError(f"cannot deploy a {type(norm).__name__}")
+    scale = _double(norm.weight) / torch.sqrt(_double(norm.running_var) + norm.eps)
+    return scale, _double(norm.bias) - scale * _double(norm.running_mean)
+
+
+def _convolved(x: Tensor, kernel: Tensor, bias: Tensor, stride: int) -> Tensor:
+    if kernel.shape[2:] != (1, 1) or stride != 1:
+        return functional.conv2d(x, kernel, bias, stride)
+    # A 1x1 convolution is a matrix product, which runs several times as fast on a CPU.
+    filters, channels = kernel.shape[:2]
+    flat = torch.baddbmm(
+        bias[:, None], kernel.view(1, filters, channels).expand(len(x), -1, -1), x.flatten(2)
+    )
+    return flat.view(len(x), filters, *x.shape[2:])
+
+
+def _double(value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected a tensor, got {type(value).__name__}")
+    return value.detach().cpu().double()
+
+
+def _frozen(values: list[Tensor]) -> nn.ParameterList:
+    return nn.ParameterList(nn.Parameter(value.float(), requires_grad=False) for value in values)
