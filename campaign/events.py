@@ -4,6 +4,7 @@ The journal is a sequence of these and the state of a campaign is a fold over th
 the journal's envelope, never here: nothing that decides may read a clock.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, get_args
@@ -232,6 +233,11 @@ def to_json(event: Event) -> dict[str, Any]:
     tree: dict[str, Any] = {"kind": type(event).__name__}
     for name in _NAMES[type(event)]:
         tree[name] = getattr(event, name)
+    if isinstance(event, Selected):  # JSON has no infinity, which the first pick's importance is
+        tree["patches"] = [
+            (patch, queue, rank if math.isfinite(rank) else None)
+            for patch, queue, rank in event.patches
+        ]
     return tree
 
 
@@ -253,7 +259,10 @@ def from_json(tree: dict[str, Any]) -> Event:
 
 
 def _picks(values: list[list[Any]]) -> tuple[Pick, ...]:
-    return tuple(Pick(int(patch), str(queue), float(rank)) for patch, queue, rank in values)
+    return tuple(
+        Pick(int(patch), str(queue), math.inf if rank is None else float(rank))
+        for patch, queue, rank in values
+    )
 
 
 _NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in KINDS.values()}

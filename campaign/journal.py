@@ -25,6 +25,7 @@ HEADER = struct.Struct("<IIQ")  # length, CRC-32, sequence
 _CHECKED = struct.Struct("<IQ")  # what the checksum covers besides the payload
 SEGMENT_BYTES = 16 << 20
 _LARGEST_RECORD = 256 << 20
+_dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _PAYLOAD_START = b'{"t":'
 
 
@@ -100,7 +101,7 @@ class Journal:
 
     def append(self, event: Event, t_wall: float) -> None:
         """Take an event; it is durable after the next `commit`."""
-        payload = json.dumps({"t": t_wall, **to_json(event)}, separators=(",", ":")).encode()
+        payload = _dumps({"t": t_wall, **to_json(event)}).encode()
         self._buffer.append(encode_record(self.sequence, payload))
         self.sequence += 1
 

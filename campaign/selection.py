@@ -151,7 +151,7 @@ def saved_states(folder: Path) -> list[Path]:
 
 def recover(
     selection: PatchSelection,
-    folder: Path,
+    folder: Path | None,
     snapshots: int,
     read: ReadEmbeddings,
     picks_of: PicksOf,
@@ -160,8 +160,8 @@ def recover(
 
     Raises SelectionDivergence where it picks something else than `picks_of` a snapshot says.
     """
-    states = [path for path in reversed(saved_states(folder)) if int(path.name) <= snapshots]
-    for path in states:
+    states = saved_states(folder) if folder is not None else []
+    for path in reversed([path for path in states if int(path.name) <= snapshots]):
         try:
             selection.restore(path)
         except (OSError, ValueError, KeyError, SnapshotError):

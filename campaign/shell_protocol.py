@@ -22,6 +22,10 @@ from campaign.events import (
 from campaign.plan import MakeFeedback, StartJob
 
 
+class FeedbackError(ValueError):
+    """No parameter version can be made from the results there are."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slots:
     """MD slots, as the pilots see them."""
@@ -53,7 +57,7 @@ class Intake(Protocol):
     def poll(self, expected: int) -> Sequence[BatchIngested]:
         """Durable batches in snapshot order, the first of snapshot `expected`.
 
-        Raises DivergenceError for a batch that came again with other content.
+        Raises `spool.DivergentBatch` for one that came again with other content.
         """
 
     def accepted(self, snapshot_index: int) -> None:

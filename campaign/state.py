@@ -38,6 +38,9 @@ from campaign.events import (
 from campaign.rules import Rules, boundary_of
 
 
+HOPELESS = 2  # exit code of ranks that would fail again, such as for bad input
+
+
 class StateError(ValueError):
     """An event that cannot follow the ones before it."""
 
@@ -211,7 +214,9 @@ def _continuum_ended(state: CampaignState, event: ContinuumEnded) -> None:
     _require(event.incarnation == state.continuum, event, f"incarnation {state.continuum} runs")
     state.continuum_runs = False
     state.continuum_message = event.message
-    if not event.finished and not (state.draining or state.stopping):
+    if event.exit_code == HOPELESS:
+        state.continuum_failures = state.rules.continuum_attempts
+    elif not event.finished and not (state.draining or state.stopping):
         state.continuum_failures += 1
 
 
@@ -219,7 +224,7 @@ def _ingested(state: CampaignState, event: BatchIngested) -> None:
     _require(event.snapshot_index == state.ingested, event, f"snapshot {state.ingested} is next")
     _require(0 <= event.controls <= event.count, event, "counts must fit")
     newest = state.batches[-1].incarnation if state.batches else 0
-    _require(newest <= event.incarnation <= state.continuum, event, "its ranks are fenced")
+    _require(newest <= event.incarnation, event, f"incarnation {newest} fenced its ranks")
     state.batches.append(event)
     state.patches_ingested += event.count
     state.continuum_failures = 0
