@@ -37,7 +37,6 @@ from campaign.events import (
 )
 from campaign.rules import Rules, boundary_of
 
-
 HOPELESS = 2  # exit code of ranks that would fail again, such as for bad input
 
 

@@ -1,0 +1,66 @@
+"""Commands to a live campaign: numbered files `control/command-000001.json`, taken in order.
+
+The file is durable before the command returns and stays; the journal says which have been obeyed.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from campaign.events import ControlReceived
+from continuum.atomic_file import write_atomically
+
+_NAME = re.compile(r"command-(\d{6})\.json")
+
+
+def send_command(run: Path, command: str, arguments: Sequence[str] = ()) -> int:
+    """Leave a command for the coordinator of a run; its number."""
+    folder = run / "control"
+    folder.mkdir(parents=True, exist_ok=True)
+    number = max(_numbers(folder), default=0) + 1
+    content = json.dumps({"command": command, "arguments": list(arguments)})
+    draft = folder / f".command.{os.getpid()}"
+    write_atomically(draft, content + "\n")
+    try:
+        while True:
+            try:
+                os.link(draft, _path(folder, number))
+            except FileExistsError:
+                number += 1
+            else:
+                return number
+    finally:
+        draft.unlink()
+
+
+class FolderControls:
+    """Reads the commands of a run's folder."""
+
+    def __init__(self, run: Path) -> None:
+        self._folder = run / "control"
+
+    def poll(self, after: int) -> list[ControlReceived]:
+        """Commands with numbers above `after`. Raises ValueError where one is no command."""
+        commands = []
+        while (path := _path(self._folder, after + 1)).exists():
+            after += 1
+            values = json.loads(path.read_text())
+            commands.append(
+                ControlReceived(
+                    number=after,
+                    command=str(values["command"]),
+                    arguments=tuple(str(value) for value in values["arguments"]),
+                )
+            )
+        return commands
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"command-{number:06d}.json"
+
+
+def _numbers(folder: Path) -> list[int]:
+    matches = (_NAME.fullmatch(path.name) for path in folder.iterdir())
+    return [int(match.group(1)) for match in matches if match]
