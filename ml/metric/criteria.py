@@ -26,19 +26,13 @@ from numpy.typing import NDArray
 from ml.metric.neighbourhoods import NeighbourhoodCounts, PrecisionRecall
 from ml.metric.pair_distances import PointCloud, row_blocks
 from ml.metric.pair_statistics import PairCounts, PairRelation
+from ml.metric.radial_profiles import radial_profiles
+from ml.metric.symmetries import PUBLISHED_SYMMETRIES, apply_symmetry
+from ml.patch_set import PatchSet, Standardisation, blocks, load_batch
 
 Vectors = NDArray[np.floating[Any]]
 Encode = Callable[[NDArray[Any]], Vectors]
 """(N, 14, 37, 37) densities in nm⁻² -> (N, d) embedding."""
-
-TRANSFORMATIONS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    "horizontal reflection": lambda x: x[..., :, ::-1],
-    "vertical reflection": lambda x: x[..., ::-1, :],
-    "rotation by 90°": lambda x: np.rot90(x, 1, axes=(-2, -1)),
-    "rotation by 180°": lambda x: np.rot90(x, 2, axes=(-2, -1)),
-    "rotation by 270°": lambda x: np.rot90(x, 3, axes=(-2, -1)),
-}
-"""The five transformations of the paper (2.2.2), of arrays [..., y, x]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,25 +98,45 @@ class Criteria:
         }
 
 
-def embed(encode: Encode, batches: Callable[[], Any]) -> Embedding:
-    """Embed every batch of densities and its five transforms.
+def embed(
+    encode: Encode,
+    patches: PatchSet,
+    index: NDArray[np.integer[Any]],
+    *,
+    symmetries: tuple[int, ...] = PUBLISHED_SYMMETRIES,
+    at_once: int = 256,
+    progress: Callable[[int], None] | None = None,
+) -> Embedding:
+    """The patches at `index` and how far each of `symmetries` moves them in the embedding.
 
-    `batches()` yields (n, 14, 37, 37) arrays. ValueError if an embedding is not finite.
+    `progress` hears the number of patches done. ValueError if an embedding is not finite.
     """
-    vectors, distances = [], []
-    for density in batches():
+    vectors: list[Vectors] = []
+    distances: list[NDArray[np.float64]] = []
+    for start in range(0, len(index), at_once):
+        density = load_batch(patches, index[start : start + at_once])
         z = np.asarray(encode(density), dtype=np.float32)
-        if not np.isfinite(z).all():
-            raise ValueError(f"the embedding of {len(z)} patches must be finite, some are not")
-        moved = [
-            encode(np.ascontiguousarray(transform(density)))
-            for transform in TRANSFORMATIONS.values()
-        ]
+        moved = (encode(np.ascontiguousarray(apply_symmetry(density, g))) for g in symmetries)
         vectors.append(z)
         distances.append(
             np.stack([np.linalg.norm((m - z).astype(np.float64), axis=1) for m in moved], axis=1)
         )
+        if not (np.isfinite(z).all() and np.isfinite(distances[-1]).all()):
+            raise ValueError(
+                f"embeddings must be finite, of patches {start} to {start + len(z) - 1} some"
+                " are not"
+            )
+        if progress is not None:
+            progress(start + len(z))
     return Embedding(vectors=np.concatenate(vectors), transform_distances=np.concatenate(distances))
+
+
+def profiles_of(
+    patches: PatchSet, index: NDArray[np.integer[Any]], standardisation: Standardisation
+) -> NDArray[np.float32]:
+    """(N, 8, 38) radial profiles Υ of the standardised images of the patches at `index`."""
+    found = [radial_profiles(load_batch(patches, block)) for block in blocks(index)]
+    return standardisation.apply_to_profiles(np.concatenate(found))
 
 
 def judge(
