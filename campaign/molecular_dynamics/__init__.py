@@ -1,0 +1,1 @@
+"""Molecular dynamics of patches: mock engines, external programs, and the slots they run in."""

@@ -1,0 +1,179 @@
+"""What a simulation of a patch yields, and its file `md/<job>.h5` (DESIGN 3.5)."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from campaign.molecular_dynamics.job import BadOutput
+from continuum.atomic_file import reading, schema_of, write_atomically
+
+Array = NDArray[np.float64]
+
+SCHEMA = "bilayer/md/1"
+BINS = 600  # of potential_inversion.BIN_NM: out to 12 nm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Surroundings:
+    """The B beads that stood around the counted ones, fixed, in a periodic square.
+
+    Without beads the counts are of lipids around lone proteins.
+    """
+
+    bead_state: NDArray[np.int8]  # (B,)
+    bead_position_nm: Array  # (B, 2)
+    counted: NDArray[np.int64]  # indices of the beads whose lipids were counted
+    box_nm: float
+
+
+ALONE = Surroundings(
+    bead_state=np.zeros(0, dtype=np.int8),
+    bead_position_nm=np.zeros((0, 2)),
+    counted=np.zeros(0, dtype=np.int64),
+    box_nm=30.0,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MdResult:
+    """Lipids seen around the central protein, summed over frames.
+
+    `effective_frames` says how many independent frames the correlated `frames` are worth; counts
+    scaled by effective_frames / frames scatter like independent lipids. Raises BadOutput for
+    counts that are negative, not finite or of another shape, and for impossible frames or times.
+    """
+
+    counts: (
+        Array  # (states, inner lipids, 600 bins of 0.02 nm); zero for states that were not there
+    )
+    frames: int
+    effective_frames: float
+    simulated_us: float
+    surroundings: Surroundings = ALONE
+    summary: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        counts = self.counts
+        if counts.ndim != 3 or counts.shape[2] != BINS or counts.dtype != np.float64:
+            raise BadOutput(
+                f"counts must be float64 of shape (states, lipids, {BINS}), "
+                f"got {counts.dtype} {counts.shape}"
+            )
+        if not (np.isfinite(counts).all() and (counts >= 0).all()):
+            raise BadOutput("counts must be finite and >= 0")
+        if not self.frames >= 1:
+            raise BadOutput(f"frames must be >= 1, got {self.frames}")
+        if not 0 < self.effective_frames <= self.frames * (1 + 1e-9):
+            raise BadOutput(
+                f"effective_frames must be > 0 and <= frames = {self.frames}, "
+                f"got {self.effective_frames}"
+            )
+        if not (self.simulated_us > 0 and np.isfinite(self.simulated_us)):
+            raise BadOutput(f"simulated_us must be > 0, got {self.simulated_us}")
+
+    def crc32(self) -> int:
+        """Checksum of what feedback uses, the same for every attempt at a job."""
+        around = self.surroundings
+        scalars = np.array([self.frames, self.effective_frames, self.simulated_us, around.box_nm])
+        crc = zlib.crc32(self.counts.tobytes())
+        for part in (scalars, around.bead_state, around.bead_position_nm, around.counted):
+            crc = zlib.crc32(part.tobytes(), crc)
+        return crc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredResult:
+    """A result and the job it answers."""
+
+    job: str
+    attempt: int
+    patch_id: int
+    seed: int
+    result: MdResult
+
+
+def write_result(
+    path: Path, result: MdResult, job: str, attempt: int, patch_id: int, seed: int = 0
+) -> int:
+    """Write a result, whole or not at all; return its checksum. OSError if there is no room.
+
+    Only states with counts are stored, and counts that are whole numbers as such.
+    """
+    counted = np.flatnonzero(result.counts.any(axis=(1, 2)))
+    counts = result.counts[counted]
+    whole = counts.size and (counts == np.rint(counts)).all() and counts.max() < 2**32
+    crc = result.crc32()
+    around = result.surroundings
+    with h5py.File(
+        str(path), "w", driver="core", backing_store=False, libver=("v110", "v110")
+    ) as file:
+        file.attrs["schema"] = SCHEMA
+        file.attrs["job"] = job
+        file.attrs["attempt"] = attempt
+        file.attrs["patch_id"] = np.uint64(patch_id)
+        file.attrs["seed"] = np.uint64(seed)
+        file.attrs["frames"] = result.frames
+        file.attrs["effective_frames"] = result.effective_frames
+        file.attrs["simulated_us"] = result.simulated_us
+        file.attrs["summary"] = json.dumps(dict(result.summary))
+        file.attrs["crc32"] = crc
+        file.attrs["shape"] = result.counts.shape
+        file["state"] = counted.astype(np.int8)
+        file["counts"] = counts.astype(np.uint32) if whole else counts
+        if len(around.bead_state):
+            file["bead_state"] = around.bead_state
+            file["bead_position_nm"] = around.bead_position_nm
+            file["counted_bead"] = around.counted
+            file["bead_state"].attrs["box_nm"] = around.box_nm
+        file.flush()
+        image = file.id.get_file_image()
+    write_atomically(path, image)
+    return crc
+
+
+def read_result(path: Path) -> StoredResult:
+    """Read a result.
+
+    Raises FileNotFoundError, or ValueError that names the file if it is truncated, damaged or of
+    another kind, or its content does not have the checksum it was written with.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no result {path}")
+    with reading(path, "molecular dynamics"), h5py.File(path, "r") as file:
+        if schema_of(file) != SCHEMA:
+            raise ValueError(f"{path} is not a {SCHEMA} file: schema is {schema_of(file)!r}")
+        shape = tuple(int(n) for n in file.attrs["shape"])
+        counts = np.zeros(shape)
+        counts[file["state"][...]] = file["counts"][...]
+        around = ALONE
+        if "bead_state" in file:
+            around = Surroundings(
+                bead_state=file["bead_state"][...],
+                bead_position_nm=file["bead_position_nm"][...],
+                counted=file["counted_bead"][...],
+                box_nm=float(file["bead_state"].attrs["box_nm"]),
+            )
+        stored = StoredResult(
+            job=str(file.attrs["job"]),
+            attempt=int(file.attrs["attempt"]),
+            patch_id=int(file.attrs["patch_id"]),
+            seed=int(file.attrs["seed"]),
+            result=MdResult(
+                counts=counts,
+                frames=int(file.attrs["frames"]),
+                effective_frames=float(file.attrs["effective_frames"]),
+                simulated_us=float(file.attrs["simulated_us"]),
+                surroundings=around,
+                summary=json.loads(file.attrs["summary"]),
+            ),
+        )
+        expected = int(file.attrs["crc32"])
+    if (found := stored.result.crc32()) != expected:
+        raise ValueError(f"{path} is damaged: its checksum is {found:08x}, not {expected:08x}")
+    return stored
