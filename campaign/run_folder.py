@@ -82,13 +82,15 @@ def read_setup(folder: Path) -> CampaignSetup:
 
 
 @contextmanager
-def open_run(folder: Path, encoder_version: str, *, repair: bool = False) -> Iterator[OpenRun]:
+def open_run(
+    folder: Path, setup: CampaignSetup, encoder_version: str, *, repair: bool = False
+) -> Iterator[OpenRun]:
     """Take a run over: its lock, its journal, the state that the journal folds to.
 
-    The first opening records what the campaign is. Raises RunInUse, RunFolderError for another
-    version or configuration, JournalError for damage (unless `repair`).
+    `setup` is that of `read_setup`. The first opening records what the campaign is. Raises
+    RunInUse, RunFolderError for another version or configuration, JournalError for damage (unless
+    `repair`).
     """
-    setup = read_setup(folder)
     opened = CampaignOpened(
         config_hash=configuration_hash(setup),
         code_version=code_version(),

@@ -294,7 +294,9 @@ class ToyFeedback:
         parameters = self.run / "parameters"
         table = np.zeros((1, 1, 16))
         if action.version > 1:
-            table += read_parameter_version(version_path(parameters, action.version - 1)).potentials.u
+            table += read_parameter_version(
+                version_path(parameters, action.version - 1)
+            ).potentials.u
         weights = read_weights(self.run / "selections", action.boundary_snapshot - self.lag)
         for job in action.jobs:
             counts = read_result(self.run / "md" / f"{job}.h5").result.counts
@@ -363,13 +365,14 @@ def start(run: Path, setup: CampaignSetup) -> None:
 
 def carry_on(
     run: Path,
+    setup: CampaignSetup,
     *,
     failing: Failing = no_failures,
     prepare: Prepare = lambda shell: None,
     steps: int | None = None,
 ) -> CampaignState:
     """Open a run and go on to its end, or for so many steps; the state then."""
-    with open_run(run, LinearEncoder.version) as opened:
+    with open_run(run, setup, LinearEncoder.version) as opened:
         shell = ToyShell(run, opened.setup, failing)
         prepare(shell)
         coordinator = Coordinator(
