@@ -7,9 +7,9 @@ The lipids of the inner leaflet move in the potentials of mean force of the hidd
 which hold the protein's potential and the mean field of all lipids, outer leaflet included. So
 their density around a lone protein is exactly the equilibrium of the continuum's functional, and
 around several it is Kirkwood's superposition. Proteins are held where the patch has them, as by
-position restraints. The square is periodic, as the boxes of the published simulations were: each lipid keeps
-its number, which the patch's density decides, and no force reaches past half its side. The start is
-drawn from equilibrium, so that every frame counts.
+position restraints. The square is periodic, as the boxes of the published simulations were: each
+lipid keeps its number, which the patch's density decides, and no force reaches past half its side.
+The start is drawn from equilibrium, so that every frame counts.
 """
 
 import json

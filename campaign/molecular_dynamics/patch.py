@@ -12,7 +12,8 @@ from campaign.molecular_dynamics.job import BadInput
 from continuum.patches import PatchBatch
 
 _OPEN_FILES = 4
-_OF_A_PATCH = ("patch_id", "density", "centre_nm", "central_state", "n_ras", "n_raf", "kind")
+_OF_A_PATCH = ("patch_id", "centre_nm", "central_state", "n_ras", "n_raf", "kind")
+_OF_BEADS = ("bead_offset", "bead_position_nm", "bead_state")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,34 +90,50 @@ def read_patch(path: Path, patch_id: int) -> Patch:
     name. Raises BadInput that names the file where it is missing, damaged or has no such patch.
     """
     try:
-        file = _opened(path)
-        ids = file["patch_id"][...]
+        opened = _opened(path)
+        ids = opened.arrays["patch_id"]
         row = int(np.searchsorted(ids, np.uint64(patch_id)))
         if row == len(ids) or int(ids[row]) != patch_id:
             raise BadInput(f"{path} holds {len(ids)} patches, but not patch {patch_id}")
-        offset = file["bead_offset"][row : row + 2]
-        batch = PatchBatch(
-            **{name: file[name][row : row + 1] for name in _OF_A_PATCH},
-            bead_offset=offset - offset[0],
-            bead_position_nm=file["bead_position_nm"][offset[0] : offset[1]],
-            bead_state=file["bead_state"][offset[0] : offset[1]],
-            time_us=float(file.attrs["time_us"]),
-            snapshot_index=int(file.attrs["snapshot_index"]),
-            parameter_version=int(file.attrs["parameter_version"]),
+        return Patch(
+            batch=opened.batch_of(row), species=opened.species, state_names=opened.state_names
         )
-        species, state_names = file.attrs["species"], file.attrs["state_names"]
     except BadInput:
         raise
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{path}: cannot read patch {patch_id}: {reason}") from error
-    return Patch(
-        batch=batch,
-        species=tuple(str(name) for name in species),
-        state_names=tuple(str(name) for name in state_names),
-    )
+
+
+class _PatchFile:
+    """An open patch file, of which all but the densities has been read."""
+
+    def __init__(self, path: Path) -> None:
+        file = h5py.File(path, "r")
+        self.arrays = {name: file[name][...] for name in (*_OF_A_PATCH, *_OF_BEADS)}
+        self.species = tuple(str(name) for name in file.attrs["species"])
+        self.state_names = tuple(str(name) for name in file.attrs["state_names"])
+        self._time_us = float(file.attrs["time_us"])
+        self._snapshot_index = int(file.attrs["snapshot_index"])
+        self._parameter_version = int(file.attrs["parameter_version"])
+        self._density = file["density"]
+
+    def batch_of(self, row: int) -> PatchBatch:
+        """One patch as a batch."""
+        offset = self.arrays["bead_offset"][row : row + 2]
+        beads = slice(offset[0], offset[1])
+        return PatchBatch(
+            **{name: self.arrays[name][row : row + 1] for name in _OF_A_PATCH},
+            density=self._density[row : row + 1],
+            bead_offset=offset - offset[0],
+            bead_position_nm=self.arrays["bead_position_nm"][beads],
+            bead_state=self.arrays["bead_state"][beads],
+            time_us=self._time_us,
+            snapshot_index=self._snapshot_index,
+            parameter_version=self._parameter_version,
+        )
 
 
 @lru_cache(maxsize=_OPEN_FILES)
-def _opened(path: Path) -> h5py.File:
-    return h5py.File(path, "r")
+def _opened(path: Path) -> _PatchFile:
+    return _PatchFile(path)

@@ -103,34 +103,38 @@ def write_result(
 ) -> int:
     """Write a result, whole or not at all; return its checksum. OSError if there is no room.
 
-    Only states with counts are stored, and counts that are whole numbers as such.
+    Only states with counts are stored, and counts that are whole numbers as such. Scalars are one
+    JSON attribute, `header`, since each attribute of HDF5 costs as much as a dataset.
     """
     counted = np.flatnonzero(result.counts.any(axis=(1, 2)))
     counts = result.counts[counted]
     whole = counts.size and (counts == np.rint(counts)).all() and counts.max() < 2**32
     crc = result.crc32()
     around = result.surroundings
+    header = {
+        "job": job,
+        "attempt": attempt,
+        "patch_id": patch_id,
+        "seed": seed,
+        "frames": result.frames,
+        "effective_frames": result.effective_frames,
+        "simulated_us": result.simulated_us,
+        "summary": dict(result.summary),
+        "shape": result.counts.shape,
+        "states": counted.tolist(),
+        "counted_beads": around.counted.tolist(),
+        "box_nm": around.box_nm,
+        "crc32": crc,
+    }
     with h5py.File(
         str(path), "w", driver="core", backing_store=False, libver=("v110", "v110")
     ) as file:
         file.attrs["schema"] = SCHEMA
-        file.attrs["job"] = job
-        file.attrs["attempt"] = attempt
-        file.attrs["patch_id"] = np.uint64(patch_id)
-        file.attrs["seed"] = np.uint64(seed)
-        file.attrs["frames"] = result.frames
-        file.attrs["effective_frames"] = result.effective_frames
-        file.attrs["simulated_us"] = result.simulated_us
-        file.attrs["summary"] = json.dumps(dict(result.summary))
-        file.attrs["crc32"] = crc
-        file.attrs["shape"] = result.counts.shape
-        file["state"] = counted.astype(np.int8)
+        file.attrs["header"] = json.dumps(header)
         file["counts"] = counts.astype(np.uint32) if whole else counts
         if len(around.bead_state):
             file["bead_state"] = around.bead_state
             file["bead_position_nm"] = around.bead_position_nm
-            file["counted_bead"] = around.counted
-            file["bead_state"].attrs["box_nm"] = around.box_nm
         file.flush()
         image = file.id.get_file_image()
     write_atomically(path, image)
@@ -148,32 +152,32 @@ def read_result(path: Path) -> StoredResult:
     with reading(path, "molecular dynamics"), h5py.File(path, "r") as file:
         if schema_of(file) != SCHEMA:
             raise ValueError(f"{path} is not a {SCHEMA} file: schema is {schema_of(file)!r}")
-        shape = tuple(int(n) for n in file.attrs["shape"])
-        counts = np.zeros(shape)
-        counts[file["state"][...]] = file["counts"][...]
+        header = json.loads(file.attrs["header"])
+        counts = np.zeros(header["shape"])
+        counts[header["states"]] = file["counts"][...]
         around = ALONE
         if "bead_state" in file:
             around = Surroundings(
                 bead_state=file["bead_state"][...],
                 bead_position_nm=file["bead_position_nm"][...],
-                counted=file["counted_bead"][...],
-                box_nm=float(file["bead_state"].attrs["box_nm"]),
+                counted=np.array(header["counted_beads"], dtype=np.int64),
+                box_nm=float(header["box_nm"]),
             )
         stored = StoredResult(
-            job=str(file.attrs["job"]),
-            attempt=int(file.attrs["attempt"]),
-            patch_id=int(file.attrs["patch_id"]),
-            seed=int(file.attrs["seed"]),
+            job=header["job"],
+            attempt=header["attempt"],
+            patch_id=header["patch_id"],
+            seed=header["seed"],
             result=MdResult(
                 counts=counts,
-                frames=int(file.attrs["frames"]),
-                effective_frames=float(file.attrs["effective_frames"]),
-                simulated_us=float(file.attrs["simulated_us"]),
+                frames=header["frames"],
+                effective_frames=header["effective_frames"],
+                simulated_us=header["simulated_us"],
                 surroundings=around,
-                summary=json.loads(file.attrs["summary"]),
+                summary=header["summary"],
             ),
         )
-        expected = int(file.attrs["crc32"])
+        expected = header["crc32"]
     if (found := stored.result.crc32()) != expected:
         raise ValueError(f"{path} is damaged: its checksum is {found:08x}, not {expected:08x}")
     return stored
