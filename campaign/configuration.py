@@ -15,11 +15,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-import continuum.configuration as continuum_configuration
+import continuum.configuration
+import continuum.configuration_errors
 from campaign.configuration_errors import ConfigurationError, explain, shown
 from campaign.configuration_schema import CampaignConfig
 from campaign.configuration_tree import Tree, assign, parse, preset_names, read_tree
 from campaign.rules import Rules
+from continuum.configuration_schema import Configuration
+from continuum.model_building import build_model, with_stationary_populations
 from continuum.parameters import Model
 from continuum.run import snapshots_in
 from selector import read_queues_settings
@@ -50,7 +53,7 @@ class CampaignSetup:
     """A checked configuration with the membrane's model."""
 
     config: CampaignConfig
-    membrane: continuum_configuration.Configuration
+    membrane: Configuration
     model: Model
 
     @property
@@ -96,7 +99,7 @@ def configuration_hash(setup: CampaignSetup) -> str:
     for section, keys in _NOT_IN_HASH.items():
         for key in keys:
             del values[section][key]
-    values["membrane"] = continuum_configuration.configuration_hash(setup.membrane)
+    values["membrane"] = continuum.configuration.configuration_hash(setup.membrane)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -158,31 +161,41 @@ def _model_tree(name: str, source: str, folder: Path) -> Tree:
     return tree
 
 
-def _membrane(
-    config: CampaignConfig, source: str
-) -> tuple[continuum_configuration.Configuration, Model]:
+def _membrane(config: CampaignConfig, source: str) -> tuple[Configuration, Model]:
     """The membrane as continuum reads it, with the campaign's seed and length."""
     tree: dict[str, Any] = {**config.continuum.model, "seed": config.seed}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "continuum.yaml"
-
-        def read() -> tuple[continuum_configuration.Configuration, Model]:
-            file.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
-            try:
-                return (
-                    continuum_configuration.read_configuration(file),
-                    continuum_configuration.load_model(file),
-                )
-            except ConfigurationError as error:
-                message = str(error).replace(str(file), f"{source}: continuum.model")
-                raise ConfigurationError(message) from None
-
-        membrane, model = read()
+    origin = f"{source}: continuum.model"
+    membrane = _read_preset(tree, origin) if "preset" in tree else _validated(tree, origin)
+    try:
+        membrane = with_stationary_populations(membrane)
+        model = build_model(membrane)
         asked = config.continuum.snapshots
         if asked is not None and asked > snapshots_in(model):
-            tree["duration_us"] = asked * model.output.snapshot_interval_us
-            membrane, model = read()
-        return membrane, model
+            duration_us = asked * model.output.snapshot_interval_us
+            membrane = membrane.model_copy(update={"duration_us": duration_us})
+            model = build_model(membrane)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{origin}: {error}") from error
+    return membrane, model
+
+
+def _read_preset(tree: Tree, origin: str) -> Configuration:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.yaml"
+        file.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
+        try:
+            return continuum.configuration.read_configuration(file)
+        except ConfigurationError as error:
+            raise ConfigurationError(str(error).replace(str(file), origin)) from None
+
+
+def _validated(tree: Tree, origin: str) -> Configuration:
+    try:
+        return Configuration.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigurationError(continuum.configuration_errors.explain(error, origin, ())) from (
+            None
+        )
 
 
 def _check(setup: CampaignSetup, source: str) -> None:

@@ -8,12 +8,17 @@ from typing import Any
 
 import yaml
 
+try:
+    from yaml import CSafeLoader as SafeLoader  # several times faster, where libyaml is there
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 from campaign.configuration_errors import ConfigurationError, nearest
 
 Tree = dict[str, Any]
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(SafeLoader):
     """Safe YAML in which a key given twice is an error and 1e-3 is a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

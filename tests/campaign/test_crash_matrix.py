@@ -1,7 +1,5 @@
 """A campaign that dies at any change of the disk and is resumed is the undisturbed campaign."""
 
-from pathlib import Path
-
 import pytest
 
 from campaign.audit import audit_run
@@ -26,15 +24,10 @@ def poisonous(job):
     return "timeout" if job.attempt == 1 and job.patch_id & 0xFFFFF == 4 else None
 
 
-def whole_campaign(run: Path, setup) -> object:
-    if not (run / "config.resolved.yaml").exists():
-        start(run, setup)
-    return carry_on(run, setup, failing=poisonous)
-
-
 def undisturbed(tmp_path, monkeypatch, setup):
+    start(tmp_path / "undisturbed", setup)
     with fault_points(monkeypatch, FaultPoints()) as points:
-        state = whole_campaign(tmp_path / "undisturbed", setup)
+        state = carry_on(tmp_path / "undisturbed", setup, failing=poisonous)
     assert state.finished == "complete"
     assert state.abandoned
     assert state.version == 2
