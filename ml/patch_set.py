@@ -96,10 +96,10 @@ class Standardisation:
 
     def apply(self, density: NDArray[np.floating]) -> NDArray[np.float32]:
         """(N, 14, 37, 37) nm⁻² to the standardised images that a network reads."""
-        shape = (len(self.mean), 1, 1)
-        standard: NDArray[np.float32] = (
-            density.astype(np.float32) - self.mean.reshape(shape)
-        ) / self.std.reshape(shape)
+        standard: NDArray[np.float32] = np.subtract(
+            density, self.mean[:, None, None], dtype=np.float32
+        )
+        standard /= self.std[:, None, None]
         return standard
 
     def apply_to_profiles(self, profiles: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ml.metric.dense_layers import DenseLayers
 from ml.metric.invariant_network import InvariantNetwork, OrbitPooling, SymmetricConvolution
-from ml.metric.networks import ConvolutionalNetwork, SeparableConvolution
+from ml.metric.networks import ConvolutionalNetwork, PlainConvolution, SeparableConvolution
 from ml.patch_set import Standardisation
 
 
@@ -77,7 +77,7 @@ def deployed(network: nn.Module, standardisation: Standardisation) -> DeployedNe
 def _folded_dense(dense: DenseLayers, scale: Tensor, shift: Tensor) -> list[tuple[Tensor, Tensor]]:
     folded = []
     for linear, norm in zip(dense.linears, dense.norms, strict=True):
-        weight, bias = _double(linear.weight), _double(linear.bias)
+        weight, bias = _affine_of_linear(linear)
         folded.append((weight * scale, bias + weight @ shift))
         scale, shift = _affine_of_norm(norm)
     weight, bias = folded[-1]
@@ -86,17 +86,23 @@ def _folded_dense(dense: DenseLayers, scale: Tensor, shift: Tensor) -> list[tupl
 
 
 def _affine_of_convolution(convolution: nn.Module) -> tuple[Tensor, Tensor, int]:
-    if isinstance(convolution, SeparableConvolution | SymmetricConvolution):
+    if isinstance(convolution, PlainConvolution | SeparableConvolution | SymmetricConvolution):
         return _double(convolution.weight), _double(convolution.bias), convolution.stride
-    if isinstance(convolution, nn.Conv2d):
-        return _double(convolution.weight), _double(convolution.bias), convolution.stride[0]
     raise TypeError(f"cannot deploy a {type(convolution).__name__}")
+
+
+def _affine_of_linear(linear: nn.Module) -> tuple[Tensor, Tensor]:
+    if not isinstance(linear, nn.Linear):
+        raise TypeError(f"cannot deploy a {type(linear).__name__}")
+    return _double(linear.weight), _double(linear.bias)
 
 
 def _affine_of_norm(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """A batch norm in evaluation as x -> scale x + shift."""
     if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
         raise TypeError(f"cannot deploy a {type(norm).__name__}")
+    if norm.running_var is None or norm.running_mean is None:
+        raise TypeError("cannot deploy a batch norm without running statistics")
     scale = _double(norm.weight) / torch.sqrt(_double(norm.running_var) + norm.eps)
     return scale, _double(norm.bias) - scale * _double(norm.running_mean)
 
@@ -112,9 +118,7 @@ def _convolved(x: Tensor, kernel: Tensor, bias: Tensor, stride: int) -> Tensor:
     return flat.view(len(x), filters, *x.shape[2:])
 
 
-def _double(value: object) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"expected a tensor, got {type(value).__name__}")
+def _double(value: Tensor) -> Tensor:
     return value.detach().cpu().double()
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ml.metric.convolution import convolve
 from ml.metric.dense_layers import EPSILON, MOMENTUM, DenseLayers, glorot
 from ml.metric.symmetries import SYMMETRIES, apply_symmetry
 from ml.patch_set import CHANNELS, NODES
@@ -75,7 +76,7 @@ class SymmetricConvolution(nn.Module):
         return self.orbit_weight[:, :, self.orbit]
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.conv2d(x, self.weight, self.bias, self.stride)
+        return convolve(x, self.weight, self.bias, self.stride)
 
 
 class OrbitPooling(nn.Module):

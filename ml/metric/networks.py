@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ml.metric.convolution import convolve
 from ml.metric.dense_layers import EPSILON, MOMENTUM, DenseLayers, glorot
 from ml.metric.invariant_network import InvariantNetwork
 from ml.metric.network_spec import PUBLISHED_CONVOLUTIONS, Convolution, NetworkSpec
@@ -19,6 +20,7 @@ __all__ = [
     "Convolution",
     "ConvolutionalNetwork",
     "NetworkSpec",
+    "PlainConvolution",
     "SeparableConvolution",
     "build_network",
 ]
@@ -64,6 +66,20 @@ class ConvolutionalNetwork(nn.Module):
         return z
 
 
+class PlainConvolution(nn.Module):
+    """A convolution with bias, without padding."""
+
+    def __init__(self, channels: int, filters: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.weight = nn.Parameter(torch.empty(filters, channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(filters))
+        glorot(self.weight, kernel**2 * channels, kernel**2 * filters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolve(x, self.weight, self.bias, self.stride)
+
+
 class SeparableConvolution(nn.Module):
     """m filters for each channel, then a 1x1 mixing with bias, applied as their one product.
 
@@ -87,17 +103,11 @@ class SeparableConvolution(nn.Module):
         return torch.einsum("ocm,cmij->ocij", self.pointwise, self.depthwise)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.conv2d(x, self.weight, self.bias, self.stride)
+        return convolve(x, self.weight, self.bias, self.stride)
 
 
 def _convolution(channels: int, layer: Convolution) -> nn.Module:
+    shape = channels, layer.filters, layer.kernel, layer.stride
     if layer.depth_multiplier:
-        return SeparableConvolution(
-            channels, layer.filters, layer.kernel, layer.stride, layer.depth_multiplier
-        )
-    convolution = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride)
-    area = layer.kernel**2
-    glorot(convolution.weight, channels * area, layer.filters * area)
-    if convolution.bias is not None:
-        nn.init.zeros_(convolution.bias)
-    return convolution
+        return SeparableConvolution(*shape, layer.depth_multiplier)
+    return PlainConvolution(*shape)

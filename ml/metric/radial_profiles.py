@@ -9,13 +9,12 @@ symmetries of the square.
 from functools import lru_cache
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 RINGS = 19
 PROFILE_CHANNELS = 8
-_CENTRE = RINGS - 1
 _SIDE = 2 * RINGS - 1
-_AT_ONCE = 128
 
 
 def radial_profiles(density: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -34,25 +33,44 @@ def radial_profiles(density: NDArray[np.floating]) -> NDArray[np.float32]:
             f"density must be (N, at least {PROFILE_CHANNELS}, {_SIDE}, {_SIDE}), "
             f"got {density.shape}"
         )
-    profiles = np.empty((len(density), PROFILE_CHANNELS, 2 * RINGS), np.float32)
-    node, starts = _rings()
-    for first in range(0, len(density), _AT_ONCE):
-        block = density[first : first + _AT_ONCE, :PROFILE_CHANNELS].astype(np.float32)
-        flat = block.reshape(-1, _SIDE**2)
-        rings = np.maximum.reduceat(flat[:, node], starts, axis=1).reshape(-1, 5, RINGS)
-        both = np.stack((rings[:, 0], rings[:, 1:].mean(axis=1)), axis=1)
-        profiles[first : first + _AT_ONCE] = both.reshape(len(block), PROFILE_CHANNELS, -1)
+    inner = np.ascontiguousarray(density[:, :PROFILE_CHANNELS], dtype=np.float32)
+    profiles = np.empty((len(inner), PROFILE_CHANNELS, 2 * RINGS), np.float32)
+    nodes, starts = _rings()
+    fill_profiles(profiles.reshape(-1, 2 * RINGS), inner.reshape(-1, _SIDE**2), nodes, starts)
     return profiles
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def fill_profiles(
+    profiles: NDArray[np.float32],  # (images, 2 rings), written
+    images: NDArray[np.float32],  # (images, nodes)
+    nodes: NDArray[np.int64],  # nodes of the rings of the centre, then of each corner in turn
+    starts: NDArray[np.int64],  # (5 rings + 1,) where each ring starts in `nodes`
+) -> None:
+    """The maximum of each image over each ring, averaged over the corners."""
+    rings = profiles.shape[1] // 2
+    for image in range(len(images)):
+        for ring in range(5 * rings):
+            greatest = images[image, nodes[starts[ring]]]
+            for at in range(starts[ring] + 1, starts[ring + 1]):
+                value = images[image, nodes[at]]
+                if value > greatest:
+                    greatest = value
+            if ring < rings:
+                profiles[image, ring] = greatest
+                profiles[image, rings + ring] = 0.0
+            else:
+                profiles[image, rings + ring % rings] += np.float32(0.25) * greatest
+
+
 @lru_cache(maxsize=1)
-def _rings() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Flat nodes of the 19 rings of the centre and of each corner, and where each ring starts."""
+def _rings() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Flat nodes of the rings of the centre and of each corner, and where each ring starts."""
     row, column = np.mgrid[:_SIDE, :_SIDE]
-    last = _SIDE - 1
+    middle, last = RINGS - 1, _SIDE - 1
     nodes: list[NDArray[np.intp]] = []
-    for i, j in ((_CENTRE, _CENTRE), (0, 0), (0, last), (last, 0), (last, last)):
+    for i, j in ((middle, middle), (0, 0), (0, last), (last, 0), (last, last)):
         distance = np.floor(np.hypot(row - i, column - j) + 0.5).ravel()
         nodes += [np.flatnonzero(distance == ring) for ring in range(RINGS)]
-    starts = np.concatenate(([0], np.cumsum([len(ring) for ring in nodes])[:-1]))
-    return np.concatenate(nodes), starts.astype(np.intp)
+    starts = np.concatenate(([0], np.cumsum([len(ring) for ring in nodes])))
+    return np.concatenate(nodes).astype(np.int64), starts.astype(np.int64)
