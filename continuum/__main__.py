@@ -146,6 +146,25 @@ def calibrate_command(
             click.echo(str(path))
 
 
+@main.command("recut", help="Cut the patches of a run's snapshots again, at random angles.")
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where views go.")
+@click.option("--copies", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def recut_command(run_folder: Path, out: Path, copies: int, seed: int) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    from continuum.recut import recut_run
+
+    with _failing_clearly(parallel=False):
+        model = load_model(str(run_folder / "config.resolved.yaml"))
+        total = copies * len(list((run_folder / "snapshots").glob("[0-9]*.h5")))
+        views = recut_run(run_folder, out, model, copies, seed)
+        written = list(track(views, "recut", total=total, console=Console(stderr=True)))
+        click.echo(f"{out}: {copies} views of {len(written) // copies} snapshots")
+
+
 @main.command("inspect", help="Say what is in a snapshot, patch, checkpoint or parameter file.")
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect_command(file: Path) -> None:
