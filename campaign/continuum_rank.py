@@ -212,11 +212,14 @@ def adopted_versions(parameters: Path) -> dict[int, int]:
 
 
 def _open_transport(plan: RankPlan, model: Model, beat: HeartbeatWriter) -> PatchTransport:
+    opening: type[PatchTransport]
     if plan.transport == "ray":
         from campaign.ray_bridge import RayTransport
 
-        return RayTransport(plan.run, plan.incarnation, waiting=lambda: beat.beat("waiting"))
-    return SpoolTransport(
+        opening = RayTransport
+    else:
+        opening = SpoolTransport
+    return opening(
         plan.run,
         plan.incarnation,
         model.lipids.labels,

@@ -1,0 +1,265 @@
+"""A Ray cluster for a campaign: one of its own that ends with it, or one that is there already.
+
+Tokens are always on for a cluster of our own. What is missing (Ray, a token, CPUs) is said in one
+sentence before anything is started, and nothing waits without a limit.
+"""
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+import psutil
+
+from campaign.process_identity import ProcessIdentity, kill, marked_processes
+from continuum.atomic_file import write_atomically
+
+LOGGER = logging.getLogger(__name__)
+MARK = "BILAYER_CLUSTER_OF"
+RECORD = "cluster.json"
+_OBJECT_STORE_BYTES = 512 << 20
+_LONGEST_FOLDER = 40  # unix socket names are limited to 107 characters
+_ANSWER_S = 5.0
+_SETTLE_S = 5.0
+
+
+class ClusterError(RuntimeError):
+    """There is no cluster to work on; the message says what is wrong."""
+
+
+class MissingResources(ValueError):
+    """The cluster is smaller than the campaign asks for."""
+
+
+def namespace_of(run: Path) -> str:
+    """The Ray namespace of a run's actors, the same from wherever they are looked for."""
+    return f"campaign-{blake2b(str(run.resolve()).encode(), digest_size=6).hexdigest()}"
+
+
+@contextmanager
+def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -> Iterator[str]:
+    """A cluster on this machine with these logical resources, connected to; its address.
+
+    It has its own token, ports and temporary folder, and ends with the block: what does not end by
+    itself is killed by pid. Raises ClusterError where it does not start.
+    """
+    end_stale_cluster(run)
+    folder = Path(tempfile.mkdtemp(prefix="bilayer-", dir=_short_temporary_folder()))
+    mark = secrets.token_hex(8)
+    record = {"folder": str(folder), "mark": mark, "driver": ProcessIdentity.of().as_json()}
+    (run / "control").mkdir(parents=True, exist_ok=True)
+    write_atomically(run / "control" / RECORD, json.dumps(record) + "\n")
+    added = {MARK: mark, **_own_token(folder), **_QUIET}
+    saved = {name: os.environ.get(name) for name in (*added, "RAY_ADDRESS", "RAY_AUTH_TOKEN")}
+    _set_environment({**dict.fromkeys(saved), **added})
+    import ray
+
+    _refresh_mode()
+    try:
+        ray.init(
+            address="local",
+            namespace=namespace_of(run),
+            num_cpus=int(resources.get("CPU", 1)),
+            num_gpus=int(resources["GPU"]) if "GPU" in resources else None,
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            object_store_memory=_OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            _temp_dir=str(folder),
+        )
+        yield str(ray.get_runtime_context().gcs_address)
+    except (RuntimeError, ConnectionError, TimeoutError) as error:
+        if ray.is_initialized():
+            raise
+        raise ClusterError(f"a local Ray cluster does not start: {_one_line(error)}") from error
+    finally:
+        ray.shutdown()
+        _end_marked(mark)
+        shutil.rmtree(folder, ignore_errors=True)
+        (run / "control" / RECORD).unlink(missing_ok=True)
+        _set_environment(saved)
+
+
+def end_stale_cluster(run: Path) -> None:
+    """End what is left of the cluster of a driver of this run that died; nothing where it lives."""
+    path = run / "control" / RECORD
+    try:
+        record = json.loads(path.read_text())
+        driver = ProcessIdentity.from_json(record["driver"])
+        folder, mark = Path(record["folder"]), str(record["mark"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return
+    if not driver.here() or driver.process() is not None:
+        return
+    _end_marked(mark, settle_s=0.0)
+    shutil.rmtree(folder, ignore_errors=True)
+    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def attached(run: Path, address: str) -> Iterator[str]:
+    """A connection to a cluster that is there already, which stays as it is; its address.
+
+    Raises ClusterError where nothing answers at the address, or refuses the token.
+    """
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"--address {address}: Ray Client is too slow for patches; give the address of the"
+            " cluster itself (host:port), or submit the campaign with `ray job submit`"
+        )
+    _use_token_if_there_is_one()
+    os.environ.update(_QUIET)
+    import ray
+
+    _refresh_mode()
+    found = _known_address(address)
+    _check_answer(found)
+    try:
+        ray.init(
+            address=found,
+            namespace=namespace_of(run),
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+    except (RuntimeError, ConnectionError, ValueError) as error:
+        raise ClusterError(f"no connection to Ray at {found}: {_one_line(error)}") from error
+    try:
+        yield str(ray.get_runtime_context().gcs_address)
+    finally:
+        ray.shutdown()
+
+
+def check_resources(needed: Mapping[str, float], why: str) -> None:
+    """Raise MissingResources where the connected cluster has less in all than is needed."""
+    import ray
+
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    missing = [
+        f"{amount:g} {name} are needed and {there.get(name, 0):g} are there"
+        for name, amount in needed.items()
+        if amount > there.get(name, 0)
+    ]
+    if missing:
+        raise MissingResources(
+            f"the Ray cluster is too small: {'; '.join(missing)} ({why}). Add nodes, or lower"
+            " molecular_dynamics.slots or continuum.ranks"
+        )
+
+
+def environment_for_ranks(address: str) -> dict[str, str]:
+    """What a process needs to connect to the cluster that this one is connected to."""
+    token = {key: os.environ[key] for key in _TOKEN_VARIABLES if key in os.environ}
+    return {"RAY_ADDRESS": address, **token}
+
+
+_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+
+
+def _own_token(folder: Path) -> dict[str, str]:
+    path = folder / "token"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _use_token_if_there_is_one() -> None:
+    given = any(os.environ.get(name) for name in _TOKEN_VARIABLES[1:])
+    default = Path.home() / ".ray" / "auth_token"
+    if "RAY_AUTH_MODE" not in os.environ and (given or default.is_file()):
+        os.environ["RAY_AUTH_MODE"] = "token"
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and not given:
+        if not default.is_file():
+            raise ClusterError(
+                "RAY_AUTH_MODE is token, but there is no token: set RAY_AUTH_TOKEN_PATH, or copy"
+                f" the cluster's token to {default}"
+            )
+    elif "RAY_AUTH_MODE" not in os.environ:
+        LOGGER.warning("no Ray token is set: this works with an open cluster only")
+
+
+def _refresh_mode() -> None:
+    """Ray reads RAY_AUTH_MODE when it is first imported, which may have been before."""
+    from ray._raylet import Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+
+
+def _known_address(address: str) -> str:
+    """host:port of an address, which may be `auto`."""
+    if address != "auto":
+        host, colon, port = address.rpartition(":")
+        if not (colon and host and port.isdigit()):
+            raise ClusterError(f"--address must be host:port or auto, got {address!r}")
+        return address
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found = canonicalize_bootstrap_address("auto")
+    if not found:
+        raise ClusterError("--address auto: no Ray cluster runs on this machine")
+    return str(found)
+
+
+def _check_answer(address: str) -> None:
+    """Raise ClusterError at once where ray.init would try for a long time, and then not say why."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({error.strerror or error})"
+        ) from error
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.exceptions import AuthenticationError, RpcError
+
+    try:
+        GcsClient(address=address)
+    except AuthenticationError as error:
+        mode = os.environ.get("RAY_AUTH_MODE", "not set")
+        raise ClusterError(
+            f"the Ray cluster at {address} refuses the token (RAY_AUTH_MODE is {mode}): set"
+            " RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN to the cluster's token, or copy it to"
+            " ~/.ray/auth_token"
+        ) from error
+    except RpcError as error:
+        raise ClusterError(
+            f"what answers at {address} is no Ray cluster of this version: {_one_line(error)}"
+        ) from error
+
+
+def _end_marked(mark: str, settle_s: float = _SETTLE_S) -> None:
+    """Wait for the processes of a cluster to end, then kill those that have not."""
+    deadline = time.monotonic() + settle_s
+    while (left := marked_processes(MARK, mark)) and time.monotonic() < deadline:
+        psutil.wait_procs(left, timeout=0.2)
+    stubborn = kill(left)
+    if stubborn:
+        LOGGER.warning("processes of the cluster do not end: %s", [p.pid for p in stubborn])
+
+
+def _short_temporary_folder() -> str:
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= _LONGEST_FOLDER else "/tmp"
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
