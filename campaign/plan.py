@@ -82,11 +82,12 @@ class AbandonJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeFeedback:
-    """Make a parameter version; `jobs` are those it is the first to use."""
+    """Make a parameter version of `earlier` jobs and `jobs`, which it is the first to use."""
 
     version: int
     boundary_snapshot: int
     jobs: tuple[str, ...]
+    earlier: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,5 +239,6 @@ def _feedback(state: CampaignState, resources: Resources) -> list[Action]:
             version=version,
             boundary_snapshot=boundary_of(state.rules, version),
             jobs=jobs_behind(state, version),
+            earlier=tuple(job for made in state.versions for job in made.jobs),
         )
     ]
