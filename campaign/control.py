@@ -42,18 +42,16 @@ class FolderControls:
         self._folder = run / "control"
 
     def poll(self, after: int) -> list[ControlReceived]:
-        """Commands with numbers above `after`. Raises ValueError where one is no command."""
+        """Commands with numbers above `after`; what cannot be read is one to refuse."""
         commands = []
         while (path := _path(self._folder, after + 1)).exists():
             after += 1
-            values = json.loads(path.read_text())
-            commands.append(
-                ControlReceived(
-                    number=after,
-                    command=str(values["command"]),
-                    arguments=tuple(str(value) for value in values["arguments"]),
-                )
-            )
+            try:
+                values = json.loads(path.read_text())
+                command, arguments = str(values["command"]), tuple(map(str, values["arguments"]))
+            except (ValueError, KeyError, TypeError) as error:
+                command, arguments = "refused", (f"{path.name} is no command: {error}",)
+            commands.append(ControlReceived(number=after, command=command, arguments=arguments))
         return commands
 
 

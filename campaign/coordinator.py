@@ -13,6 +13,7 @@ from campaign.events import (
     BatchEmbedded,
     CampaignFinished,
     ContinuumStarted,
+    ControlReceived,
     Event,
     JobAbandoned,
     JobFailed,
@@ -148,7 +149,7 @@ class Coordinator:
 
     def _take_in(self) -> None:
         for command in self.shell.controls.poll(self.state.controls):
-            self._record(command)
+            self._obey(command)
         ended = self.shell.continuum.poll()  # before the batches, so that none comes after its end
         for batch in self.shell.intake.poll(self.state.ingested):
             self._record(batch)
@@ -159,6 +160,16 @@ class Coordinator:
         for event in self.shell.pilots.poll():
             self._take_job_event(event)
         self._take_feedback()
+
+    def _obey(self, command: ControlReceived) -> None:
+        try:
+            self._record(command)
+        except ValueError as error:
+            LOGGER.warning("%s", error)
+            refused = ControlReceived(
+                number=command.number, command="refused", arguments=(str(error),)
+            )
+            self._record(refused)
 
     def _take_embeddings(self) -> None:
         for result in self.shell.embedders.poll():

@@ -171,7 +171,10 @@ class Permitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlReceived:
-    """A command from outside: `drain`, `stop`, or `set` with a key and a value."""
+    """A command from outside: `drain`, `stop`, or `set` with a key and a value.
+
+    One that cannot be obeyed is recorded as `refused`, with the reason.
+    """
 
     number: int
     command: str

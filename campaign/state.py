@@ -148,6 +148,10 @@ class CampaignState:
         """Done jobs whose result is in no parameter version yet."""
         return self.done - self.fed_back
 
+    def snapshot_picked(self, job: Job) -> int:
+        """The snapshot after which a job was selected, which may be later than its patch's."""
+        return bisect_right(self.first_job, job.ordinal) - 1
+
     @property
     def continuum_finished(self) -> bool:
         """Every snapshot asked for is durable."""
@@ -343,16 +347,11 @@ def _job_abandoned(state: CampaignState, event: JobAbandoned) -> None:
 
 
 def _settle(state: CampaignState, job: Job) -> None:
-    # Open jobs are kept by the snapshot they were picked after, which may be later than their own.
-    index = _snapshot_picked(state, job)
+    index = state.snapshot_picked(job)
     state.open_jobs[index] -= 1
     if state.open_jobs[index] == 0:
         del state.open_jobs[index]
         _advance_settled(state)
-
-
-def _snapshot_picked(state: CampaignState, job: Job) -> int:
-    return bisect_right(state.first_job, job.ordinal) - 1
 
 
 def _advance_settled(state: CampaignState) -> None:
@@ -391,12 +390,15 @@ def _permitted(state: CampaignState, event: Permitted) -> None:
 def _control(state: CampaignState, event: ControlReceived) -> None:
     _require(event.number > state.controls, event, f"number {state.controls} came before")
     if event.command == "set":
+        _require(len(event.arguments) == 2, event, "it must say what to set to which value")
         key, value = event.arguments
         _set(state, event, key, value)
     elif event.command == "drain":
         state.draining = True
     elif event.command == "stop":
         state.stopping = True
+    elif event.command == "refused":
+        pass
     else:
         raise StateError(f"{event} cannot follow: the command is unknown")
     state.controls = event.number
