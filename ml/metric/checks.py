@@ -33,13 +33,14 @@ class Relation:
     mean: NDArray[np.float64]  # (B,) of dz
     std: NDArray[np.float64]  # (B,) of dz
     pairs: NDArray[np.int64]  # (B,)
+    all_pairs: int  # also of bins left out
     pearson_pairs: float
     pearson_means: float
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "pairs": int(self.pairs.sum()),
+            "pairs": self.all_pairs,
             "pearson_pairs": finite_or_none(self.pearson_pairs),
             "pearson_means": finite_or_none(self.pearson_means),
             "centre": self.centre.tolist(),
@@ -237,6 +238,7 @@ def _relation(
         mean=mean,
         std=np.sqrt(np.maximum(squares[kept] / pairs[kept] - mean**2, 0.0)),
         pairs=pairs[kept],
+        all_pairs=int(pairs.sum()),
         pearson_pairs=pearson_pairs,
         pearson_means=pearson(centre, mean),
     )
