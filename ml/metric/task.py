@@ -1,0 +1,181 @@
+"""The similarity metric as a task of the training loop: patches in, the loss of equation 5 out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from ml.metric.configuration import MetricConfig, metric_identity
+from ml.metric.networks import build_network
+from ml.metric.radial_profiles import PROFILE_CHANNELS, radial_profiles
+from ml.metric.symmetries import PUBLISHED_SYMMETRIES, SYMMETRIES, apply_symmetry
+from ml.metric.triplet_losses import metric_loss
+from ml.patch_data import (
+    PatchDataError,
+    PatchSet,
+    Standardisation,
+    load_batch,
+    open_patches,
+    split_by_history,
+)
+from ml.training import Batch, TrainingSettings
+from ml.training.task import Split
+
+# Live float32 copies of a batch in a training step, measured: the images, their standardised and
+# transformed copies, activations and gradients.
+_COPIES = 7.0
+_IMAGE_BYTES = 14 * 37 * 37 * 4
+
+
+class MetricTask:
+    """Patches, their standardisation and the split by history; what a batch holds.
+
+    Of each patch: its image, its kind, its radial profiles (standardised) and, in training, which
+    symmetries transform it. Validation sees each patch under the first `transforms` of them.
+    """
+
+    def __init__(self, config: MetricConfig, patches: PatchSet) -> None:
+        self._config = config
+        self._patches = patches
+        self.training_index, self.validation_index = split_by_history(
+            patches, config.data.validation_share, config.data.split_seed
+        )
+        for split in ("training", "validation"):
+            index = self.training_index if split == "training" else self.validation_index
+            kinds = np.unique(patches.kind[index])
+            if config.loss.weights.label > 0 and len(kinds) < 2:
+                raise PatchDataError(
+                    f"the {split} set must hold patches of at least two kinds, its {len(index)}"
+                    f" patches are of kind {kinds.tolist()}"
+                )
+        self.standardisation = Standardisation.of(patches, self.training_index)
+        self._weights = config.loss.as_loss_weights()
+        self._symmetries = (
+            PUBLISHED_SYMMETRIES
+            if config.loss.transforms <= len(PUBLISHED_SYMMETRIES)
+            else SYMMETRIES[1:]
+        )
+        self._identity = metric_identity(config, patches.fingerprint)
+
+    @property
+    def settings(self) -> TrainingSettings:
+        return self._config.training
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    @property
+    def patches(self) -> PatchSet:
+        return self._patches
+
+    def size(self, split: Split) -> int:
+        return len(self._index(split))
+
+    def build(self) -> nn.Module:
+        return build_network(self._config.network)
+
+    def optimiser(self, model: nn.Module) -> Optimizer:
+        return Adam(model.parameters())
+
+    def load(self, split: Split, positions: NDArray[np.int64], epoch: int) -> Batch:
+        index = self._index(split)[positions]
+        density = load_batch(self._patches, index)
+        batch = {
+            "images": torch.from_numpy(self.standardisation.apply(density)),
+            "kind": torch.from_numpy(self._patches.kind[index].astype(np.int64)),
+        }
+        if self._weights.radial > 0:
+            profiles = radial_profiles(density[:, :PROFILE_CHANNELS])
+            batch["profiles"] = torch.from_numpy(self.standardisation.apply_to_profiles(profiles))
+        if self._config.loss.transforms > 0:
+            chosen_in = epoch if split == "training" else None
+            batch["symmetries"] = torch.from_numpy(self._symmetries_of(index, chosen_in))
+        return batch
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Batch:
+        images = batch["images"]
+        seen = images
+        if "symmetries" in batch:
+            seen = with_transformed(images, batch["symmetries"])
+        z: Tensor = model(seen)
+        views = z.view(-1, len(images), z.shape[1]).transpose(0, 1)  # (B, 1 + T, d)
+        return {"z": views, **{name: batch[name] for name in ("kind", "profiles") if name in batch}}
+
+    def loss(self, outputs: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        z, kind = outputs["z"], outputs["kind"]
+        profiles = outputs.get("profiles", z.new_zeros((len(z), PROFILE_CHANNELS, 1)))
+        return metric_loss(z, kind, profiles, self._weights)
+
+    def epoch_metrics(self, model: nn.Module, epoch: int) -> dict[str, float]:
+        return {}
+
+    def batch_bytes(self) -> int:
+        """Memory of one training step on one worker, roughly."""
+        patches = -(-self.settings.batch_size // self.settings.workers)
+        return int(_COPIES * (1 + self._config.loss.transforms) * patches * _IMAGE_BYTES)
+
+    def _index(self, split: Split) -> NDArray[np.int64]:
+        return self.training_index if split == "training" else self.validation_index
+
+    def _symmetries_of(self, index: NDArray[np.int64], epoch: int | None) -> NDArray[np.int64]:
+        """(B, T) symmetries of each patch: a choice keyed by (seed, epoch, patch), or the first."""
+        wanted, every = self._config.loss.transforms, np.array(self._symmetries)
+        if epoch is None or wanted == len(every):
+            return np.tile(every[:wanted], (len(index), 1))
+        identity = self._patches.patch_id[index] ^ (
+            self._patches.run[index].astype(np.uint64) << np.uint64(48)
+        )
+        ranks = keyed_uniform(self.settings.seed, epoch, identity, len(every)).argsort(axis=1)
+        chosen: NDArray[np.int64] = every[ranks[:, :wanted]]
+        return chosen
+
+
+def make_metric_task(arguments: Mapping[str, Any]) -> MetricTask:
+    """The task of a configuration's JSON values; workers call it with the driver's.
+
+    Raises PatchDataError.
+    """
+    return open_metric_task(MetricConfig.model_validate(arguments["config"]))
+
+
+def open_metric_task(config: MetricConfig) -> MetricTask:
+    """The task on the patches that the configuration names. Raises PatchDataError."""
+    data = config.data
+    if not data.sources:
+        raise PatchDataError("data.sources must name a run, a folder or files of patches, got none")
+    patches = open_patches(data.sources, cache=data.cache, first_us=data.first_us, every=data.every)
+    return MetricTask(config, patches)
+
+
+def with_transformed(images: Tensor, symmetries: Tensor) -> Tensor:
+    """Images (B, ..., n, n) and theirs under T symmetries each, (B, T): ((1 + T) B, ..., n, n)."""
+    seen = images.new_empty((1 + symmetries.shape[1], *images.shape))
+    seen[0] = images
+    for copies, chosen in zip(seen[1:], symmetries.unbind(1), strict=True):
+        present = sorted(set(chosen.tolist()))
+        for g in present:
+            if len(present) == 1:
+                copies[:] = apply_symmetry(images, g)
+            else:
+                copies[chosen == g] = apply_symmetry(images[chosen == g], g)
+    return seen.flatten(0, 1)
+
+
+def keyed_uniform(
+    seed: int, epoch: int, identity: NDArray[np.uint64], number: int
+) -> NDArray[np.uint64]:
+    """(N, number) hashes, each a function of its own key alone (splitmix64, Steele et al. 2014)."""
+    start = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
+    counter = np.arange(1, number + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return _mixed(_mixed(identity[:, None] ^ start) + counter)
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
