@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 
 RING_SPACING_NM = 0.1
 ARC_NM = 0.4  # between two points on a ring
+SAME_PLACE_NM = 1.0
 OUTER_NM = 8.0  # beyond it, the number of lipids tells the patch's density
 _LEAST_G = 1e-6
 
@@ -78,7 +79,7 @@ class LoneCounts:
                     f"counts must be of shape {self.counts.shape}, got {result.counts.shape}"
                 )
             per_frame = result.effective_frames / result.frames
-            for state in np.flatnonzero(result.counts.any(axis=(1, 2))).tolist():
+            for state in sorted(tellable_states(result)):
                 crowding = ring_crowding(result.surroundings, state, self.profiles)
                 beads = max(1, int((counted_states(result.surroundings) == state).sum()))
                 frames = weight * result.effective_frames * beads
@@ -103,6 +104,23 @@ class LoneCounts:
         return np.divide(
             self.frames**2, self.squares, out=np.zeros_like(self.frames), where=self.squares > 0
         )
+
+
+def tellable_states(result: MdResult) -> set[int]:
+    """States whose counts are their own.
+
+    Lipids cannot tell a bead from another one in the same place, as RAS and RAF of a z complex are:
+    what they do is laid to the bead that was counted first.
+    """
+    states = set(np.flatnonzero(result.counts.any(axis=(1, 2))).tolist())
+    around = result.surroundings
+    for second, bead in enumerate(around.counted.tolist()):
+        for first in around.counted[:second].tolist():
+            away = around.bead_position_nm[bead] - around.bead_position_nm[first]
+            away -= around.box_nm * np.rint(away / around.box_nm)
+            if np.hypot(*away) < SAME_PLACE_NM:
+                states.discard(int(around.bead_state[bead]))
+    return states
 
 
 def counted_states(around: Surroundings) -> NDArray[np.int8]:
