@@ -25,6 +25,7 @@ from continuum.configuration_schema import Configuration
 from continuum.model_building import build_model, with_stationary_populations
 from continuum.parameters import Model
 from continuum.run import snapshots_in
+from continuum.validation import check_model
 from selector import read_queues_settings
 
 __all__ = [
@@ -201,12 +202,10 @@ def _validated(tree: Tree, origin: str) -> Configuration:
 def _check(setup: CampaignSetup, source: str) -> None:
     """What one value demands of another. Raises ConfigurationError."""
     config = setup.config
-    model = setup.model
-    if model.membrane.cells < config.continuum.ranks:
-        raise ConfigurationError(
-            f"{source}: continuum.ranks must be <= {model.membrane.cells}, the rows of the"
-            f" membrane, got {config.continuum.ranks}"
-        )
+    try:
+        check_model(setup.model, config.continuum.ranks)
+    except ValueError as error:
+        raise ConfigurationError(f"{source}: continuum.ranks: {error}") from None
     first, last = config.selection.first_snapshot, setup.last_snapshot
     if first > last:
         raise ConfigurationError(

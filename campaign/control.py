@@ -9,7 +9,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from campaign.configuration_errors import nearest
 from campaign.events import ControlReceived
+from campaign.state import CampaignState
 from continuum.atomic_file import write_atomically
 
 _NAME = re.compile(r"command-(\d{6})\.json")
@@ -33,6 +35,32 @@ def send_command(run: Path, command: str, arguments: Sequence[str] = ()) -> int:
                 return number
     finally:
         draft.unlink()
+
+
+def checked_assignment(state: CampaignState, assignment: str) -> tuple[str, str]:
+    """Key and value of `mix.ENGINE=SHARE` or `snapshots=N`, if the campaign could obey.
+
+    Raises ValueError that says what can be set.
+    """
+    key, equals, value = assignment.partition("=")
+    engines = list(state.mix.shares)
+    allowed = ["snapshots", *(f"mix.{name}" for name in engines)]
+    if not equals or key not in allowed:
+        raise ValueError(
+            f"what can be set is {', '.join(allowed)}, as KEY=VALUE, got {assignment!r}"
+            f"{nearest(key, allowed)}"
+        )
+    if key == "snapshots":
+        if not value.isdecimal() or int(value) < max(state.permitted, 0):
+            least = max(state.permitted, 0)
+            raise ValueError(f"snapshots must be a whole number >= {least}, got {value!r}")
+    else:
+        try:
+            share = float(value)
+        except ValueError:
+            raise ValueError(f"{key} must be a number, got {value!r}") from None
+        state.mix.with_share(key.removeprefix("mix."), share)
+    return key, value
 
 
 class FolderControls:

@@ -127,13 +127,20 @@ class Controls(Protocol):
 class Shell(Protocol):
     """All of it, and the passing of time."""
 
-    name: str
-    intake: Intake
-    embedders: Embedders
-    pilots: Pilots
-    continuum: Continuum
-    feedback: Feedback
-    controls: Controls
+    @property
+    def name(self) -> str: ...
+    @property
+    def intake(self) -> Intake: ...
+    @property
+    def embedders(self) -> Embedders: ...
+    @property
+    def pilots(self) -> Pilots: ...
+    @property
+    def continuum(self) -> Continuum: ...
+    @property
+    def feedback(self) -> Feedback: ...
+    @property
+    def controls(self) -> Controls: ...
 
     def survivors(self) -> Survivors:
         """What still runs from an earlier coordinator; asked once, before the first step."""

@@ -1,0 +1,107 @@
+"""Carry a campaign on, from wherever it is, under a shell: what `run` and `resume` both do."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from campaign.configuration import CampaignSetup
+from campaign.control import send_command
+from campaign.coordinator import Coordinator, Watcher, nobody
+from campaign.encoder_store import encoder_folder, install_encoder, run_encoder
+from campaign.molecular_dynamics.engines import check_engine
+from campaign.run_folder import create_run, open_run, read_setup, selection_settings
+from campaign.selection import PatchSelection, reader
+from campaign.shell_protocol import Shell
+from campaign.state import CampaignState
+
+LOGGER = logging.getLogger(__name__)
+
+OpenShell = Callable[[Path, CampaignSetup], AbstractContextManager[Shell]]
+
+
+def begin_campaign(run: Path, setup: CampaignSetup, given: str) -> None:
+    """Make the folder of a campaign, with the encoder it will use, after checking what it needs.
+
+    Raises FileExistsError where there is a run, ValueError or OSError where something is missing.
+    """
+    section = setup.config.molecular_dynamics
+    for name in section.mix:
+        check_engine(section.engines.of(name))
+    attached = setup.config.continuum.source == "attached"
+    create_run(run, setup, given, keep_patches=attached)
+    install_encoder(run, setup.config.encoder)
+
+
+def carry_on(
+    run: Path, open_shell: OpenShell, *, watch: Watcher = nobody, repair: bool = False
+) -> CampaignState:
+    """Take a campaign over and go on until it ends; its state then.
+
+    SIGINT and SIGTERM stop it in good order. Raises RunInUse, RunFolderError, JournalError,
+    SelectionDivergence, and what the shell raises.
+    """
+    setup = read_setup(run)
+    install_encoder(run, setup.config.encoder)
+    with open_run(run, setup, encoder_folder(run).name, repair=repair) as opened:
+        contents = opened.contents
+        if contents.torn_bytes:
+            LOGGER.warning(
+                "%s: cut %d bytes after the last whole record%s",
+                contents.torn_segment,
+                contents.torn_bytes,
+                f" ({contents.damage})" if contents.damage else ", which nobody was told of",
+            )
+        with open_shell(run, setup) as shell, stopping_on_signals(run):
+            coordinator = Coordinator(
+                opened.state,
+                opened.journal,
+                shell,
+                PatchSelection(selection_settings(setup)),
+                reader(run),
+                run / "selections",
+                watch,
+            )
+            coordinator.begin(os.getpid())
+            coordinator.run()
+        return opened.state
+
+
+@contextmanager
+def local_shell(run: Path, setup: CampaignSetup) -> Iterator[Shell]:
+    """The shell without Ray, ended with the block."""
+    from campaign.local_executor import LocalShell
+
+    shell = LocalShell(run, setup, run_encoder(run))
+    try:
+        yield shell
+    finally:
+        shell.close()
+
+
+@contextmanager
+def stopping_on_signals(run: Path) -> Iterator[None]:
+    """The first signal asks for a stop; the second is taken as usual.
+
+    Signals come to the main thread only: in another one this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+        LOGGER.warning("%s: stopping; resume continues it", signal.Signals(number).name)
+        send_command(run, "stop")
+
+    before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
