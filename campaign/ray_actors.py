@@ -1,0 +1,195 @@
+"""What runs in Ray's processes for a campaign: embedders, pilots that own MD slots, the launcher.
+
+Plain classes with plain values at their borders; `ray_shell.py` makes actors of them. What they
+know is lost with their process and costs no more than work done again: the journal has the truth.
+"""
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from campaign.embedding import Encoder, embed_snapshot
+from campaign.encoder_store import run_encoder
+from campaign.events import to_json
+from campaign.molecular_dynamics.job import Completion, JobSpec
+from campaign.molecular_dynamics.settings import EnginesSection
+from campaign.molecular_dynamics.worker_pool import SlotPool
+from campaign.mpi_launcher import LaunchEnd, LaunchSettings, MpiLauncher
+
+_BUSY_LOOK_S, _IDLE_LOOK_S = 0.001, 0.005
+_BUSY_FOR_S = 0.05
+_LAUNCHER_LOOK_S = 0.1
+
+
+class Embedder:
+    """Embeds one snapshot at a time with the run's encoder."""
+
+    def __init__(self, run: str, batch: int, device: str) -> None:
+        self._run, self._batch, self._device = Path(run), batch, device
+        self._encoder: Encoder | None = None
+
+    def embed(self, snapshot_index: int) -> dict[str, Any]:
+        """The event of a snapshot, as JSON; or `failed` and why."""
+        try:
+            if self._encoder is None:
+                self._encoder = run_encoder(self._run, self._device)
+            event = embed_snapshot(self._run, snapshot_index, self._encoder, self._batch)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            return {"failed": f"{type(error).__name__}: {error}"}
+        return to_json(event)
+
+
+class Pilot:
+    """Owner of the MD slots of one node, which run jobs whether or not anybody asks.
+
+    Completions are numbered and kept until whoever asks has the ones before them.
+    """
+
+    def __init__(
+        self, run: str, number: int, slots: int, engines: EnginesSection, truth: str | None
+    ) -> None:
+        folder = Path(run) / "md" / ".work" / f"pilot-{number}"
+        _share_workspaces(folder)
+        self._pool = SlotPool(slots, engines, folder, truth=Path(truth) if truth else None)
+        self._attempts: dict[str, int] = {}  # of jobs in slots, as last asked for
+        self._completed: deque[tuple[int, Completion]] = deque()
+        self._number = 0
+        self._news = asyncio.Condition()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self, specs: list[str]) -> None:
+        """Put jobs into free slots; a job that is in one already goes on as the new attempt."""
+        for text in specs:
+            spec = JobSpec.from_json(text)
+            running = spec.job in self._pool.running
+            self._attempts[spec.job] = spec.attempt
+            if running:
+                continue
+            try:
+                self._pool.start(spec)
+            except ValueError as error:
+                self._keep(_not_started(spec, str(error)))
+        await self._tell()
+
+    async def ended(self, after: int, wait_s: float) -> dict[str, Any]:
+        """Completions numbered above `after`, as soon as there are any, and cordoned slots."""
+        self._watch = self._watch or asyncio.create_task(self._look_after_pool())
+        while self._completed and self._completed[0][0] <= after:
+            self._completed.popleft()
+        with suppress(TimeoutError):
+            async with self._news, asyncio.timeout(wait_s):
+                await self._news.wait_for(lambda: bool(self._completed))
+        return {
+            "completions": [(number, each.to_json()) for number, each in self._completed],
+            "cordoned": self._pool.cordoned,
+        }
+
+    async def in_hand(self) -> list[str]:
+        """Jobs that run here, or have ended without anybody having asked since."""
+        return [*self._pool.running, *(each.job for _, each in self._completed)]
+
+    async def close(self) -> None:
+        """End all workers."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._pool.close()
+
+    async def _look_after_pool(self) -> None:
+        active_s = time.monotonic()
+        while True:
+            completions = self._pool.poll()
+            for each in completions:
+                attempt = self._attempts.pop(each.job, each.attempt)
+                self._keep(replace(each, attempt=attempt))
+            if completions:
+                active_s = time.monotonic()
+                await self._tell()
+            busy = time.monotonic() - active_s < _BUSY_FOR_S
+            await asyncio.sleep(_BUSY_LOOK_S if busy else _IDLE_LOOK_S)
+
+    def _keep(self, completion: Completion) -> None:
+        self._number += 1
+        self._completed.append((self._number, completion))
+
+    async def _tell(self) -> None:
+        if self._completed:
+            async with self._news:
+                self._news.notify_all()
+
+
+class RankLauncher:
+    """Starts and watches the ranks from inside the placement group that holds their CPUs.
+
+    Every call may be repeated, also to a successor, which has no ranks: they died with this.
+    """
+
+    def __init__(self, settings: LaunchSettings) -> None:
+        self._launcher = MpiLauncher(settings)
+        self._running = 0
+        self._end: LaunchEnd | None = None
+
+    async def launch(self, incarnation: int, last_snapshot: int) -> int:
+        """The snapshot the ranks continue from. Raises LaunchError."""
+        self._running, self._end = 0, None
+        continues_from = await asyncio.to_thread(self._launcher.launch, incarnation, last_snapshot)
+        self._running = incarnation
+        return continues_from
+
+    async def ended(self, incarnation: int, wait_s: float) -> dict[str, Any] | None:
+        """How an incarnation ended; None while it runs on."""
+        deadline = time.monotonic() + wait_s
+        while self._running == incarnation:
+            end = self._launcher.poll()
+            if end is not None:
+                self._running, self._end = 0, end
+            elif time.monotonic() >= deadline:
+                return None
+            else:
+                await asyncio.sleep(_LAUNCHER_LOOK_S)
+        if self._end is not None and self._end.incarnation == incarnation:
+            return asdict(self._end)
+        lost = "its launcher was started anew"
+        return asdict(
+            LaunchEnd(incarnation=incarnation, exit_code=-1, finished=False, message=lost)
+        )
+
+    async def running(self) -> int:
+        """The incarnation that runs, 0 if none does."""
+        return self._running
+
+    async def stop(self) -> None:
+        """End the ranks."""
+        stopped, self._running = self._running, 0
+        await asyncio.to_thread(self._launcher.stop)
+        if stopped:
+            self._end = LaunchEnd(
+                incarnation=stopped, exit_code=0, finished=False, message="stopped"
+            )
+
+    async def end_stale(self) -> list[int]:
+        """Kill ranks of this run that nobody watches any more, unless this launcher does."""
+        return [] if self._running else await asyncio.to_thread(self._launcher.end_stale)
+
+
+def _share_workspaces(folder: Path) -> None:
+    """Jobs find their checkpoints wherever they ran before."""
+    shared = folder.parent / "work"
+    shared.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    if not (folder / "work").exists():
+        (folder / "work").symlink_to(shared.resolve(), target_is_directory=True)
+
+
+def _not_started(spec: JobSpec, message: str) -> Completion:
+    return Completion(
+        job=spec.job,
+        attempt=spec.attempt,
+        slot=-1,
+        wall_s=0.0,
+        failure="node-lost",
+        message=message,
+    )

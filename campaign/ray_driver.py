@@ -1,0 +1,151 @@
+"""A campaign on Ray: a detached coordinator that carries it on, and a thin driver that watches it.
+
+The driver may die: the coordinator goes on, and stops in good order only when no driver has come
+back for a while. The coordinator may die: Ray restarts it, and it takes up the journal.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from campaign.configuration import CampaignSetup, rules_of
+from campaign.control import send_command
+from campaign.coordinator import Watcher, nobody
+from campaign.encoder_store import encoder_folder
+from campaign.journal_follower import JournalFollower
+from campaign.ray_cluster import ClusterError, attached, check_resources, own_cluster
+from campaign.ray_metrics import CampaignMetrics
+from campaign.ray_shell import RayShell, needs
+from campaign.run_folder import fold, read_setup, read_state
+from campaign.run_lock import RunInUse, holder
+from campaign.running import carry_on, stopping_on_signals
+from campaign.shell_protocol import Shell
+from campaign.state import CampaignState, apply
+
+COORDINATOR = "coordinator"
+_LOOK_S = 0.5
+LEASE_S = 900.0
+
+
+class CampaignActor:
+    """The coordinator's process: a thread that carries the campaign on from its first moment."""
+
+    def __init__(self, run: str, repair: bool, lease_s: float) -> None:
+        self._run, self._lease_s = Path(run), lease_s
+        self._leased_s = time.monotonic()
+        self._ended = ThreadPoolExecutor(1, thread_name_prefix="coordinator").submit(
+            self._carry_on, repair
+        )
+        threading.Thread(target=self._watch_lease, name="lease", daemon=True).start()
+
+    async def outcome(self, wait_s: float) -> str | None:
+        """Why the campaign ended, once it has; renews the lease. Raises what ended it instead."""
+        self._leased_s = time.monotonic()
+        ended = asyncio.wrap_future(self._ended)
+        await asyncio.wait({ended}, timeout=wait_s)
+        return ended.result() if ended.done() else None
+
+    def _carry_on(self, repair: bool) -> str:
+        metrics = CampaignMetrics(self._run.name)
+        state = carry_on(self._run, open_ray_shell, watch=metrics.watch, repair=repair)
+        return state.finished or ""
+
+    def _watch_lease(self) -> None:
+        while not self._ended.done():
+            if time.monotonic() - self._leased_s > self._lease_s:
+                send_command(self._run, "stop")
+                return
+            time.sleep(1.0)
+
+
+@contextmanager
+def open_ray_shell(run: Path, setup: CampaignSetup) -> Iterator[Shell]:
+    """The shell on the cluster that this process is connected to, ended with the block."""
+    shell = RayShell(run, setup, encoder_folder(run).name)
+    try:
+        yield shell
+    finally:
+        shell.close()
+
+
+def carry_on_with_ray(
+    run: Path,
+    *,
+    address: str | None = None,
+    watch: Watcher = nobody,
+    repair: bool = False,
+    lease_s: float = LEASE_S,
+) -> CampaignState:
+    """Carry a campaign on with Ray, at `address` or $RAY_ADDRESS or in a cluster of its own.
+
+    A coordinator that is at work on the run already is joined. Raises ClusterError,
+    MissingResources, RunInUse, and what `running.carry_on` raises.
+    """
+    setup = read_setup(run)
+    address = address or os.environ.get("RAY_ADDRESS")
+    with _cluster(run, setup, address):
+        actor = _coordinator(run, setup, repair, lease_s)
+        with stopping_on_signals(run):
+            _follow(run, setup, actor, watch)
+        ray.kill(actor)
+    return read_state(run)[1]
+
+
+def _cluster(run: Path, setup: CampaignSetup, address: str | None) -> AbstractContextManager[str]:
+    if address:
+        return attached(run, address)
+    _require_unused(run)
+    return own_cluster(run, needs(setup)["needed"], dashboard=False)
+
+
+def _require_unused(run: Path) -> None:
+    other = holder(run / "journal")
+    if other is not None:
+        raise RunInUse(f"{run} is in use by a live campaign: process {other.pid} on {other.host}")
+
+
+def _coordinator(run: Path, setup: CampaignSetup, repair: bool, lease_s: float) -> Any:
+    """The coordinator at work on the run, or a new one."""
+    try:
+        found = ray.get_actor(COORDINATOR)
+        if ray.get(found.outcome.remote(0.0)) is None:
+            return found
+        ray.kill(found)
+    except (ValueError, RayActorError, RayTaskError):
+        pass
+    _require_unused(run)
+    check_resources(**needs(setup))
+    remote = ray.remote(CampaignActor).options(
+        name=COORDINATOR,
+        lifetime="detached",
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=-1,
+    )
+    return remote.remote(str(run.resolve()), repair, lease_s)
+
+
+def _follow(run: Path, setup: CampaignSetup, actor: Any, watch: Watcher) -> None:
+    """Show what the journal says until the campaign has ended. Raises what ended it."""
+    follower = JournalFollower(run / "journal")
+    state = fold(rules_of(setup), list(follower.new()))
+    finished = None
+    while finished is None:
+        try:
+            finished = ray.get(actor.outcome.remote(_LOOK_S))
+        except RayTaskError as error:
+            raise error.cause or error from error
+        except RayActorError as error:
+            raise ClusterError(f"the coordinator cannot be kept alive: {error}") from error
+        for record in follower.new():
+            apply(state, record.event)
+            watch(state, record.event)

@@ -1,0 +1,450 @@
+"""The shell on Ray: the coordinator's hands are detached actors, found by name after its death.
+
+One placement group holds the CPUs of the ranks and of the MD slots for as long as the campaign
+lasts. Actors that die are restarted by Ray and asked again; jobs that were in a dead pilot are
+lost, and tried again.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private.state import available_resources_per_node
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from campaign.configuration import CampaignSetup
+from campaign.control import FolderControls
+from campaign.events import (
+    BatchEmbedded,
+    ContinuumEnded,
+    JobFailed,
+    JobFinished,
+    SlotCordoned,
+    from_json,
+)
+from campaign.local_executor import (
+    AttachedContinuum,
+    ThreadFeedback,
+    event_of,
+    job_spec,
+    prepared_truth,
+)
+from campaign.molecular_dynamics.job import Completion
+from campaign.mpi_launcher import LaunchError, LaunchSettings
+from campaign.placement import spread
+from campaign.plan import StartJob
+from campaign.ray_actors import Embedder, Pilot, RankLauncher
+from campaign.ray_bridge import INTAKE, NAMESPACE_VARIABLE, BridgeReader, Intake, StandingQuestion
+from campaign.ray_cluster import MissingResources, check_resources, environment_for_ranks
+from campaign.shell_protocol import EmbeddingFailed, Slots, Survivors
+from campaign.spool import read_incarnation, write_incarnation
+
+GROUP = "campaign"
+_LONG_S = 5.0
+_LAUNCH_LIMIT_S = 300.0
+_RESERVE_LIMIT_S = 60.0
+_EMBEDDER_RETRIES = 2
+_DETACHED = {"lifetime": "detached", "get_if_exists": True, "max_restarts": -1}
+
+
+class RayEmbedders:
+    """One snapshot at a time on each actor; a dead actor's snapshot goes to its successor."""
+
+    def __init__(self, actors: Sequence[Any], version: str) -> None:
+        self._idle = list(actors)
+        self._version = version
+        self._queue: list[int] = []
+        self._asked: dict[Any, tuple[Any, int]] = {}  # actor and snapshot by reference
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    @property
+    def references(self) -> list[Any]:
+        return list(self._asked)
+
+    def embed(self, snapshot_index: int) -> None:
+        self._queue.append(snapshot_index)
+        self._hand_out()
+
+    def poll(self) -> list[BatchEmbedded | EmbeddingFailed]:
+        if not self._asked:
+            return []
+        done, _ = ray.wait(self.references, num_returns=len(self._asked), timeout=0)
+        results = []
+        for reference in done:
+            actor, snapshot = self._asked.pop(reference)
+            self._idle.append(actor)
+            results.append(_embedding(reference, snapshot))
+        self._hand_out()
+        return results
+
+    def _hand_out(self) -> None:
+        while self._queue and self._idle:
+            actor, snapshot = self._idle.pop(0), self._queue.pop(0)
+            self._asked[actor.embed.remote(snapshot)] = (actor, snapshot)
+
+
+def _embedding(reference: Any, snapshot: int) -> BatchEmbedded | EmbeddingFailed:
+    try:
+        answer = ray.get(reference)
+    except (RayActorError, RayTaskError) as error:
+        return EmbeddingFailed(snapshot_index=snapshot, message=_first_line(error))
+    if "failed" in answer:
+        return EmbeddingFailed(snapshot_index=snapshot, message=answer["failed"])
+    event = from_json(answer)
+    if not isinstance(event, BatchEmbedded):
+        raise TypeError(f"an embedder answered with {event!r}")
+    return event
+
+
+@dataclass(slots=True, eq=False)
+class _PilotHand:
+    """What the coordinator knows of a pilot: seats are numbered across all pilots."""
+
+    actor: Any
+    question: StandingQuestion
+    free: list[int]
+    seats: int
+    first_seat: int
+    acknowledged: int = 0
+    running: dict[str, tuple[int, int]] = field(default_factory=dict)  # seat, attempt
+    to_start: list[str] = field(default_factory=list)
+    cordoned: dict[int, str] = field(default_factory=dict)  # by the pilot's own slot
+    silent: bool = True  # it has not answered since it was started
+
+    @property
+    def room(self) -> int:
+        return 0 if self.silent else max(0, len(self.free) - len(self.cordoned))
+
+
+class RayPilots:
+    """MD slots of all nodes; starts travel in bundles, one a step and pilot."""
+
+    def __init__(self, run: Path, actors: Sequence[tuple[Any, int]]) -> None:
+        self._run = run
+        self._hands: list[_PilotHand] = []
+        self._adopted: dict[str, _PilotHand] = {}
+        first = 0
+        for actor, seats in actors:
+            self._hands.append(self._hand(actor, first, seats))
+            first += seats
+
+    @property
+    def references(self) -> list[Any]:
+        return [h.question.reference for h in self._hands if h.question.reference is not None]
+
+    def slots(self) -> Slots:
+        return Slots(
+            total=sum(hand.seats for hand in self._hands),
+            free=sum(hand.room for hand in self._hands),
+            cordoned=sum(len(hand.cordoned) for hand in self._hands),
+        )
+
+    def survivors(self) -> tuple[str, ...]:
+        """Jobs that pilots still have in hand from an earlier coordinator; they keep seats."""
+        for hand in self._hands:
+            for job in ray.get(hand.actor.in_hand.remote(), timeout=_LAUNCH_LIMIT_S):
+                self._adopted[job] = hand
+                if hand.free:
+                    hand.running[job] = hand.free.pop(), 0
+        return tuple(self._adopted)
+
+    def start(self, job: StartJob) -> int:
+        hand = self._adopted.get(job.job) or max(self._hands, key=lambda hand: hand.room)
+        known = hand.running.get(job.job)
+        seat = known[0] if known else hand.free.pop()
+        hand.running[job.job] = seat, job.attempt
+        hand.to_start.append(job_spec(self._run, job).to_json())
+        return seat
+
+    def flush(self) -> None:
+        """Send what has been started since the last time."""
+        for hand in self._hands:
+            if hand.to_start:
+                hand.actor.start.remote(hand.to_start)
+                hand.to_start = []
+
+    def poll(self) -> list[JobFinished | JobFailed | SlotCordoned]:
+        self.flush()
+        events: list[JobFinished | JobFailed | SlotCordoned] = []
+        for hand in list(self._hands):
+            try:
+                answer = hand.question.answer()
+            except RayActorError as error:
+                events += self._lost(hand, error)
+                continue
+            if answer is not None:
+                events += self._heard(hand, answer)
+        return events
+
+    def _hand(self, actor: Any, first_seat: int, seats: int) -> _PilotHand:
+        free = list(range(first_seat + seats - 1, first_seat - 1, -1))
+        hand = _PilotHand(actor, StandingQuestion(lambda: None), free, seats, first_seat)
+        hand.question = StandingQuestion(
+            lambda: actor.ended.remote(hand.acknowledged, 0.0 if hand.silent else _LONG_S)
+        )
+        return hand
+
+    def _heard(
+        self, hand: _PilotHand, answer: dict[str, Any]
+    ) -> Iterator[JobFinished | JobFailed | SlotCordoned]:
+        hand.silent = False
+        for number, text in answer["completions"]:
+            if number <= hand.acknowledged:
+                continue
+            hand.acknowledged = number
+            completion = Completion.from_json(text)
+            self._leave(hand, completion.job)
+            yield event_of(completion)
+        for slot, reason in answer["cordoned"].items():
+            if slot not in hand.cordoned:
+                hand.cordoned[slot] = reason
+                yield SlotCordoned(slot=hand.first_seat + slot, reason=reason)
+
+    def _lost(self, hand: _PilotHand, error: RayActorError) -> Iterator[JobFailed]:
+        """A pilot died with its jobs; Ray restarts it, unless its node is gone for good."""
+        lost = dict(hand.running)
+        hand.acknowledged, hand.cordoned, hand.to_start, hand.silent = 0, {}, [], True
+        if isinstance(error, ActorDiedError) and not isinstance(error, ActorUnavailableError):
+            self._hands.remove(hand)
+        for job, (_, attempt) in lost.items():
+            self._leave(hand, job)
+            yield JobFailed(
+                job=job,
+                attempt=attempt,
+                failure="node-lost",
+                message=f"its pilot died: {_first_line(error)}",
+            )
+
+    def _leave(self, hand: _PilotHand, job: str) -> None:
+        self._adopted.pop(job, None)
+        seat, _ = hand.running.pop(job, (-1, 0))
+        if seat >= 0:
+            hand.free.append(seat)
+
+
+class RayContinuum:
+    """Ranks behind the launcher actor."""
+
+    def __init__(self, run: Path, actor: Any) -> None:
+        self._run, self._actor = run, actor
+        self._incarnation = 0
+        self.question = StandingQuestion(lambda: actor.ended.remote(self._incarnation, _LONG_S))
+
+    def adopt(self) -> int:
+        """The incarnation that outlived an earlier coordinator, 0 if none; others are ended."""
+        self._incarnation = ray.get(self._actor.running.remote(), timeout=_LAUNCH_LIMIT_S)
+        if not self._incarnation:
+            ray.get(self._actor.end_stale.remote(), timeout=_LAUNCH_LIMIT_S)
+        return self._incarnation
+
+    def launch(self, incarnation: int, last_snapshot: int) -> int:
+        asked = self._actor.launch.remote(incarnation, last_snapshot)
+        try:
+            continues_from = ray.get(asked, timeout=_LAUNCH_LIMIT_S)
+        except RayTaskError as error:
+            raise LaunchError(_first_line(error.cause or error)) from error
+        self._incarnation = incarnation
+        return int(continues_from)
+
+    def poll(self) -> ContinuumEnded | None:
+        if not self._incarnation:
+            return None
+        end = self.question.answer()
+        if end is None or end["incarnation"] != self._incarnation:
+            return None
+        self._incarnation = 0
+        return ContinuumEnded(**end)
+
+    def stop(self) -> None:
+        if self._incarnation:
+            ray.get(self._actor.stop.remote(), timeout=_LAUNCH_LIMIT_S)
+
+
+class RayShell:
+    """All of it, as actors in the namespace of the run."""
+
+    name = "ray"
+
+    def __init__(self, run: Path, setup: CampaignSetup, encoder_version: str) -> None:
+        """Find or make the actors. Raises MissingResources where there is no room for them."""
+        config = setup.config
+        self._run = run
+        self._kept: list[Any] = []
+        self._groups: list[PlacementGroup] = []
+        launched = config.continuum.source == "launched"
+        check_resources(**needs(setup))
+        self.controls = FolderControls(run)
+        self.feedback = ThreadFeedback(run, setup)
+        self.intake = BridgeReader(run, self._actor(Intake, INTAKE, str(run), max_task_retries=-1))
+        self.continuum: RayContinuum | AttachedContinuum = AttachedContinuum()
+        if launched:
+            self.continuum = RayContinuum(run, self._rank_launcher(setup))
+        elif read_incarnation(run) is None:
+            write_incarnation(run, 1)
+        self.pilots = RayPilots(run, self._pilots(setup))
+        self.embedders = RayEmbedders(self._embedders(setup), encoder_version)
+
+    def survivors(self) -> Survivors:
+        continuum = self.continuum.adopt() if isinstance(self.continuum, RayContinuum) else 0
+        return Survivors(jobs=self.pilots.survivors(), continuum=continuum)
+
+    def now(self) -> float:
+        return time.time()
+
+    def wait(self, seconds: float) -> None:
+        """Until something can be polled, or so long."""
+        self.pilots.flush()
+        questions = [self.intake.question]
+        if isinstance(self.continuum, RayContinuum):
+            questions.append(self.continuum.question)
+        references = [each.reference for each in questions if each.reference is not None]
+        references += self.pilots.references + self.embedders.references
+        if references:
+            ray.wait(references, timeout=seconds, fetch_local=False)
+        else:
+            time.sleep(seconds)
+
+    def close(self) -> None:
+        """End the actors and what they run, and give their CPUs back."""
+        if isinstance(self.continuum, RayContinuum):
+            self.continuum.stop()
+        self.feedback.close()
+        for actor in self._kept:
+            ray.kill(actor)
+        for group in self._groups:
+            remove_placement_group(group)
+
+    def _actor(self, kind: type, name: str, *arguments: Any, **options: Any) -> Any:
+        remote: Any = ray.remote(kind).options(
+            **{**_DETACHED, "name": name, "num_cpus": 0, **options}
+        )
+        actor = remote.remote(*arguments)
+        self._kept.append(actor)
+        return actor
+
+    def _rank_launcher(self, setup: CampaignSetup) -> Any:
+        config = setup.config
+        group = self._group("ranks", config.continuum.ranks)
+        nodes = _nodes_of(group)
+        settings = LaunchSettings(
+            run=self._run,
+            ranks=config.continuum.ranks,
+            transport="spool" if config.bridge.transport == "spool" else "ray",
+            pacing=config.feedback.pacing,
+            hosts=tuple((address, cpus) for _, address, cpus in nodes) if len(nodes) > 1 else (),
+            environment={
+                **environment_for_ranks(ray.get_runtime_context().gcs_address),
+                NAMESPACE_VARIABLE: ray.get_runtime_context().namespace,
+            },
+        )
+        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
+        return self._actor(
+            *(RankLauncher, "launcher", settings),
+            num_cpus=nodes[0][2],
+            max_task_retries=-1,
+            scheduling_strategy=strategy,
+        )
+
+    def _pilots(self, setup: CampaignSetup) -> list[tuple[Any, int]]:
+        section = setup.config.molecular_dynamics
+        truth = prepared_truth(self._run, setup)
+        group = self._group("slots", section.slots)
+        pilots = []
+        for number, (bundle, _, cpus) in enumerate(_nodes_of(group)):
+            strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
+            actor = self._actor(
+                *(Pilot, f"pilot-{number}", str(self._run), number, cpus, section.engines),
+                None if truth is None else str(truth),
+                num_cpus=cpus,
+                scheduling_strategy=strategy,
+            )
+            pilots.append((actor, cpus))
+        return pilots
+
+    def _embedders(self, setup: CampaignSetup) -> list[Any]:
+        section = setup.config.embedding
+        gpus = gpu_share(section.use_gpu, section.workers)
+        device = "cuda" if gpus else "cpu"
+        return [
+            self._actor(
+                *(Embedder, f"embedder-{number}", str(self._run), section.batch, device),
+                num_gpus=gpus,
+                max_task_retries=_EMBEDDER_RETRIES,
+                scheduling_strategy="SPREAD",
+            )
+            for number in range(section.workers)
+        ]
+
+    def _group(self, name: str, cpus: int) -> PlacementGroup:
+        """Find or make a placement group of one bundle a node."""
+        try:
+            group: PlacementGroup = get_placement_group(name)
+        except ValueError:
+            try:
+                bundles = spread(cpus, free_cpus())
+            except ValueError as error:
+                raise MissingResources(f"no room for {cpus} {name} now: {error}") from None
+            sizes = [{"CPU": float(count)} for count in bundles.values()]
+            group = placement_group(sizes, strategy="PACK", name=name, lifetime="detached")
+        self._groups.append(group)
+        if not group.wait(_RESERVE_LIMIT_S):
+            raise MissingResources(
+                f"{cpus} CPUs for {name} could not be had in {_RESERVE_LIMIT_S:g} s:"
+                " others use the cluster"
+            )
+        return group
+
+
+def needs(setup: CampaignSetup) -> dict[str, Any]:
+    """Arguments of `check_resources`: what a campaign needs, and what for."""
+    config = setup.config
+    ranks = config.continuum.ranks if config.continuum.source == "launched" else 0
+    slots = config.molecular_dynamics.slots
+    needed = {"CPU": float(ranks + slots)}
+    if config.embedding.use_gpu == "yes":
+        needed["GPU"] = 1.0
+    return {"needed": needed, "why": f"{ranks} ranks, {slots} MD slots"}
+
+
+def free_cpus() -> dict[str, float]:
+    """CPUs that nobody has reserved, by node."""
+    nodes = available_resources_per_node()  # type: ignore[no-untyped-call]
+    return {node: float(resources.get("CPU", 0)) for node, resources in nodes.items()}
+
+
+def gpu_share(wish: str, workers: int) -> float:
+    """What part of a GPU each embedder takes; 0 where it works on a CPU."""
+    if wish == "no":
+        return 0.0
+    gpus = float(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    return min(1.0, math.floor(100 * gpus / workers) / 100)
+
+
+def _nodes_of(group: PlacementGroup) -> list[tuple[int, str, int]]:
+    """Bundle, address of its node, and CPUs, in the order of the bundles."""
+    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}  # type: ignore[no-untyped-call]
+    where = placement_group_table(group)["bundles_to_node_id"]
+    return [
+        (bundle, addresses[where[bundle]], int(resources["CPU"]))
+        for bundle, resources in enumerate(group.bundle_specs)
+    ]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
