@@ -92,6 +92,11 @@ class LoneCounts:
                 self.crowded[state] += frames * density[:, None] * crowding
                 self.plain[state] += frames * density
 
+    def add(self, other: "LoneCounts") -> None:
+        """Add the sums of other simulations, of the same profiles."""
+        for name in ("counts", "frames", "squares", "crowded", "plain"):
+            getattr(self, name)[...] += getattr(other, name)
+
     def alone(self) -> Array:
         """Counts (states, L, bins) as if every protein had been on its own."""
         crowding = np.ones_like(self.crowded)

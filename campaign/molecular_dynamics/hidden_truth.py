@@ -1,7 +1,8 @@
 """The force field of the mock engines, which the continuum does not know (membrane-physics 7.6).
 
 It is the continuum's own model at another strength, so that feedback alone can find it. Engines
-need only the equilibrium profiles g*(r) around a lone protein of each state.
+need only the equilibrium profiles g*(r) around a lone protein of each state; the potentials behind
+them are kept for judging afterwards how well a campaign has found them.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from continuum.radial_equilibrium import protein_profiles
 Array = NDArray[np.float64]
 
 SCHEMA = "bilayer/md-truth/1"
-_ARRAYS = ("radii_nm", "g", "bulk_density", "diffusivity", "ligand_of")
+FILE_NAME = "hidden-truth.h5"  # in the `md` folder of a run
+_ARRAYS = ("radii_nm", "g", "bulk_density", "diffusivity", "ligand_of", "u")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,6 +39,8 @@ class TruthTables:
     bulk_density: Array  # (L,)  nm⁻²
     diffusivity: Array  # (L,)  nm² µs⁻¹
     ligand_of: NDArray[np.int64]  # (states,)  state of the ligand bead of a complex, else -1
+    u: Array  # (states, L, n_r)  kT at r = 0, u_dr_nm, ...
+    u_dr_nm: float
 
     def check(self, patch: Patch) -> None:
         """BadInput unless a patch is of these protein states and lipids."""
@@ -96,6 +100,8 @@ def truth_tables(model: Model) -> TruthTables:
         bulk_density=model.lipids.bulk_density[inner],
         diffusivity=model.lipids.diffusivity[inner],
         ligand_of=ligand_of,
+        u=model.potentials.u[:, inner],
+        u_dr_nm=model.potentials.dr_nm,
     )
 
 
@@ -103,6 +109,7 @@ def write_truth(path: Path, tables: TruthTables) -> None:
     """Write tables for the worker processes, whole or not at all."""
     with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
         file.attrs["schema"] = SCHEMA
+        file.attrs["u_dr_nm"] = tables.u_dr_nm
         text = h5py.string_dtype()
         file.create_dataset("state_names", data=list(tables.state_names), dtype=text)
         file.create_dataset("lipid_labels", data=list(tables.lipid_labels), dtype=text)
@@ -123,5 +130,6 @@ def read_truth(path: Path) -> TruthTables:
         return TruthTables(
             state_names=tuple(file["state_names"].asstr()[...].tolist()),
             lipid_labels=tuple(file["lipid_labels"].asstr()[...].tolist()),
+            u_dr_nm=float(file.attrs["u_dr_nm"]),
             **{name: file[name][...] for name in _ARRAYS},
         )
