@@ -244,7 +244,7 @@ def _damage(path: Path, data: bytes, end: int, sequence: int, *, last: bool) -> 
     found = data.find(_PAYLOAD_START, end + HEADER.size)
     while found >= 0:
         at = found - HEADER.size
-        if at > end and _whole_record(data, at, sequence + 1, sequence + len(data)) is not None:
+        if _whole_record(data, at, sequence + 1, sequence + len(data)) is not None:
             return f"{reason}, but whole records follow at byte {at}{hint}"
         found = data.find(_PAYLOAD_START, found + 1)
     return ""
