@@ -43,7 +43,7 @@ def train_metric(
     """
     out = out.resolve()
     config = with_cache(config, out)
-    with _claimed(out):
+    with claimed(out):
         task = open_metric_task(config)
         _describe(out, config, task, command)
         trained = _trained(config, task, out, ray, address)
@@ -111,7 +111,15 @@ def _trained(
             f"training through Ray needs the package {error.name}: pip install 'bilayer[ml]'"
         ) from error
     arguments = {"config": config.model_dump(mode="json")}
-    return train_on_ray(make_metric_task, arguments, settings, out, address=address)
+    with showing("metric", settings.epochs) as reports:
+        return train_on_ray(
+            make_metric_task,
+            arguments,
+            settings,
+            out,
+            address=address,
+            on_epoch=reports.on_epoch,
+        )
 
 
 def _describe(out: Path, config: MetricConfig, task: MetricTask, command: Sequence[str]) -> None:
@@ -129,7 +137,7 @@ def _describe(out: Path, config: MetricConfig, task: MetricTask, command: Sequen
 
 
 @contextmanager
-def _claimed(out: Path) -> Iterator[None]:
+def claimed(out: Path) -> Iterator[None]:
     """Hold `out` alone. Raises ConfigurationError where another process trains in it."""
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,10 @@ from the latest one; a driver that dies is replaced by running the same command 
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import ray.train
@@ -17,6 +19,7 @@ from ray.train import (
     Checkpoint,
     CheckpointConfig,
     FailureConfig,
+    LoggingConfig,
     RunConfig,
     ScalingConfig,
     TrainingFailedError,
@@ -31,7 +34,7 @@ from ml.training.loop import fit
 from ml.training.ray_cluster import cluster_cpus, cluster_gpus, connected
 from ml.training.records import EpochRecord, read_records, write_records
 from ml.training.settings import TrainingSettings
-from ml.training.single import CHECKPOINTS, METRICS, trained_in
+from ml.training.single import CHECKPOINTS, METRICS, EpochReport, trained_in
 from ml.training.task import Task, Trained
 from ml.training.worker import Worker
 
@@ -39,6 +42,7 @@ from ml.training.worker import Worker
 TaskMaker = Callable[[Mapping[str, Any]], Task]
 
 _KEPT = 2
+_LOOK_S = 0.5
 
 
 def train_on_ray(
@@ -48,6 +52,7 @@ def train_on_ray(
     folder: Path,
     *,
     address: str | None = None,
+    on_epoch: EpochReport | None = None,
 ) -> Trained:
     """Train `make_task(arguments)` on `settings.workers` workers, or continue in `folder`.
 
@@ -70,11 +75,13 @@ def train_on_ray(
                 storage_path=str(folder.resolve()),
                 failure_config=FailureConfig(max_failures=settings.max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=_KEPT),
-                callbacks=[_Recorder(str(folder.resolve() / METRICS), settings.epochs)],  # type: ignore[list-item]
+                callbacks=[_Recorder(str(folder.resolve() / METRICS))],  # type: ignore[list-item]
+                logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]
             ),
         )
         try:
-            trainer.fit()
+            with _watching(folder / METRICS, on_epoch):
+                trainer.fit()
         except WorkerGroupError as error:
             raise _of_workers(error) from error
         except TrainingFailedError as error:
@@ -123,10 +130,10 @@ class _RayKeeper:
 
 
 class _Recorder(UserCallback):
-    """Writes metrics.jsonl beside the driver as epochs end, and a log line for each."""
+    """Writes metrics.jsonl as epochs end; runs in a process of its own on the driver's node."""
 
-    def __init__(self, path: str, epochs: int) -> None:
-        self._path, self._epochs = path, epochs
+    def __init__(self, path: str) -> None:
+        self._path = path
 
     def after_report(
         self, run_context: object, metrics: list[dict[str, Any]], checkpoint: object
@@ -135,13 +142,38 @@ class _Recorder(UserCallback):
         path = Path(self._path)
         earlier = [known for known in read_records(path) if known.epoch < record.epoch]
         write_records(path, [*earlier, record])
-        sys.stderr.write(record.line(self._epochs) + "\n")
-        sys.stderr.flush()
 
     def after_exception(self, run_context: object, worker_exceptions: dict[int, Exception]) -> None:
         for rank, error in worker_exceptions.items():
             sys.stderr.write(f"worker {rank} failed: {_reason(error)}\n")
         sys.stderr.flush()
+
+
+@contextmanager
+def _watching(path: Path, on_epoch: EpochReport | None) -> Iterator[None]:
+    """Within the block each record that appears in metrics.jsonl is reported here."""
+    if on_epoch is None:
+        yield
+        return
+    seen = {record.epoch for record in read_records(path)}
+    ended = Event()
+
+    def watch() -> None:
+        over = False
+        while not over:
+            over = ended.wait(_LOOK_S)
+            for record in read_records(path):
+                if record.epoch not in seen:
+                    seen.add(record.epoch)
+                    on_epoch(record)
+
+    thread = Thread(target=watch, name="metrics")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _uses_gpu(settings: TrainingSettings) -> bool:

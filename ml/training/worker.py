@@ -26,9 +26,10 @@ class Worker:
         """The model as the forward and backward passes of this worker must see it."""
         if self.count == 1:
             return model
-        model = with_global_batch_norm(model, self.count)
+        parallel = DistributedDataParallel(with_global_batch_norm(model, self.count))
         # Buffers are computed alike everywhere; broadcasting them would only cost time.
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        parallel.require_forward_param_sync = False
+        return parallel
 
     def gather(self, outputs: Batch, length: int) -> Batch:
         """The outputs of all workers for a batch of `length` samples, in the batch's order."""
