@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -121,10 +122,11 @@ def next_potentials(
     A step after which the lipids around some protein would have no stable equilibrium is halved
     until they have one.
     """
-    operator = radial_correlation(model.lipids, model.correlation, SPACING_NM)
+    operator = correlation_of(model)
     summed = LoneCounts.none(lone_profiles(model, previous, operator))
     summed.add_all(results)
     counts = prior_counts(model, prior_frames, operator) + summed.alone()
+    counts[summed.frames == 0] = 0.0  # nothing but the prior: inverting it would change nothing
     updated = updated_potentials(
         previous, counts, model.lipids, operator, InversionLimits(**limits.model_dump())
     )
@@ -150,6 +152,12 @@ def next_potentials(
     return trial, outcome
 
 
+@lru_cache(maxsize=2)
+def correlation_of(model: Model) -> RadialCorrelation:
+    """c_ij of a model on the radial grid of feedback."""
+    return radial_correlation(model.lipids, model.correlation, SPACING_NM)
+
+
 def lone_profiles(
     model: Model, potentials: RadialPotentials, operator: RadialCorrelation
 ) -> LoneProfiles:
@@ -164,8 +172,13 @@ def lone_profiles(
 def prior_counts(model: Model, frames: float, operator: RadialCorrelation) -> Array:
     """What `frames` frames would count on average under the initial potentials."""
     inner = model.lipids.leaflet == INNER
-    g = lone_profiles(model, model.potentials, operator).at_bins
-    return np.asarray(frames * model.lipids.bulk_density[inner][:, None] * shell_areas(BINS) * g)
+    per_area = model.lipids.bulk_density[inner][:, None] * _initial_profiles(model, operator)
+    return np.asarray(frames * shell_areas(BINS) * per_area)
+
+
+@lru_cache(maxsize=2)
+def _initial_profiles(model: Model, operator: RadialCorrelation) -> Array:
+    return lone_profiles(model, model.potentials, operator).at_bins
 
 
 def least_eigenvalue(

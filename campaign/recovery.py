@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from campaign.feedback import SPACING_NM, lone_profiles, make_feedback, prior_counts
+from campaign.feedback import correlation_of, lone_profiles, make_feedback, prior_counts
 from campaign.lone_counts import LoneCounts, LoneProfiles
 from campaign.molecular_dynamics.engines import Engine
 from campaign.molecular_dynamics.hidden_truth import FILE_NAME, TruthTables, read_truth
@@ -31,7 +31,6 @@ from continuum.parameter_versions import (
 from continuum.parameters import INNER, Model, RadialPotentials
 from continuum.patches import NODES, SLOT_BITS, PatchBatch
 from continuum.potential_inversion import InversionLimits, updated_potentials
-from continuum.radial_equilibrium import radial_correlation
 
 Array = NDArray[np.float64]
 
@@ -73,7 +72,7 @@ def standard_errors_kt(
     inner = model.lipids.leaflet == INNER
     mean_weight = float(np.mean([weights[job] for job in names]))
     with single_threaded():
-        operator = radial_correlation(model.lipids, model.correlation, SPACING_NM)
+        operator = correlation_of(model)
         profiles = lone_profiles(model, potentials, operator)
         prior = prior_counts(model, prior_frames, operator)
         groups = []
@@ -230,5 +229,4 @@ def _versions(run: Path) -> list[ParameterVersion]:
 
 def _inner_profiles(model: Model, potentials: RadialPotentials) -> LoneProfiles:
     with single_threaded():
-        operator = radial_correlation(model.lipids, model.correlation, SPACING_NM)
-        return lone_profiles(model, potentials, operator)
+        return lone_profiles(model, potentials, correlation_of(model))

@@ -94,6 +94,7 @@ def _errors_by_lipid(axes: Axes, last: Recovery) -> None:
         )
     axes.axhline(GOAL, color="0.4", ls=":", lw=1.0)
     names = [label.removeprefix("inner ") for label in last.lipid_labels]
+    axes.set_ylim(0.0, None)
     axes.set_xticks(places, names, fontsize=8)
     axes.set_xlabel("inner lipid")
     axes.set_ylabel(f"error of u, version {last.version} / depth of the well")
