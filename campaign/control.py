@@ -51,8 +51,8 @@ def checked_assignment(state: CampaignState, assignment: str) -> tuple[str, str]
             f"{nearest(key, allowed)}"
         )
     if key == "snapshots":
-        if not value.isdecimal() or int(value) < max(state.permitted, 0):
-            least = max(state.permitted, 0)
+        least = state.least_last_snapshot
+        if not value.isdecimal() or int(value) < least:
             raise ValueError(f"snapshots must be a whole number >= {least}, got {value!r}")
     else:
         try:

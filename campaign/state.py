@@ -98,6 +98,8 @@ class CampaignState:
 
     continuum: int = 0  # incarnation of the last ranks
     continuum_runs: bool = False
+    continuum_target: int = -1  # snapshot up to which the last ranks were asked to go
+    reached: int = -1  # snapshot at which ranks have ended by themselves
     continuum_failures: int = 0  # in a row without a batch between them
     continuum_message: str = ""
 
@@ -153,9 +155,17 @@ class CampaignState:
         return bisect_right(self.first_job, job.ordinal) - 1
 
     @property
+    def least_last_snapshot(self) -> int:
+        """The earliest snapshot that the campaign can still be made to end with."""
+        target = self.continuum_target if self.continuum_runs else 0
+        return max(target, self.permitted, self.ingested - 1)
+
+    @property
     def continuum_finished(self) -> bool:
-        """Every snapshot asked for is durable."""
-        return self.ingested > self.rules.last_snapshot
+        """Every snapshot is durable, and ranks of ours have passed the last boundary."""
+        last = self.rules.last_snapshot
+        passed = self.reached >= last or not self.rules.launch_continuum
+        return self.ingested > last and passed
 
 
 def initial_state(rules: Rules) -> CampaignState:
@@ -209,6 +219,7 @@ def _continuum_started(state: CampaignState, event: ContinuumStarted) -> None:
     _require(event.incarnation > state.continuum, event, f"incarnation {state.continuum} was first")
     _require(event.from_snapshot < state.ingested, event, "patches in between would be lost")
     state.continuum = event.incarnation
+    state.continuum_target = state.rules.last_snapshot
     state.continuum_runs = True
 
 
@@ -217,6 +228,8 @@ def _continuum_ended(state: CampaignState, event: ContinuumEnded) -> None:
     _require(event.incarnation == state.continuum, event, f"incarnation {state.continuum} runs")
     state.continuum_runs = False
     state.continuum_message = event.message
+    if event.finished:
+        state.reached = max(state.reached, state.continuum_target)
     if event.exit_code == HOPELESS:
         state.continuum_failures = state.rules.continuum_attempts
     elif not event.finished and not (state.draining or state.stopping):
@@ -406,8 +419,8 @@ def _control(state: CampaignState, event: ControlReceived) -> None:
 
 def _set(state: CampaignState, event: ControlReceived, key: str, value: str) -> None:
     if key == "snapshots":
-        last = int(value)
-        _require(last >= state.permitted, event, f"snapshot {state.permitted} is permitted")
+        last, least = int(value), state.least_last_snapshot
+        _require(last >= least, event, f"it cannot end before snapshot {least} any more")
         state.rules = replace(state.rules, last_snapshot=last)
         return
     section, _, engine = key.partition(".")

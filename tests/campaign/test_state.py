@@ -151,7 +151,7 @@ def test_what_happened_once_is_refused_a_second_time(rules, chance):
 
 def prepared(*more: object, **rules: object) -> CampaignState:
     """Two snapshots of three patches ingested, the first embedded, one of it picked."""
-    state = initial_state(Rules(last_snapshot=5, **rules))
+    state = initial_state(Rules(**{"last_snapshot": 5, **rules}))
     for event in (
         OPENED,
         ShellStarted(shell="s", pid=1, incarnation=1),
