@@ -13,7 +13,7 @@ AXES = ("dimension", "overlap, %", "MARE*, units of dΥ", "1 - AUC")
 
 
 def draw_models(path: Path, costs: NDArray[np.float64], on_front: NDArray[np.bool_]) -> None:
-    """costs (N, 4), lower is better on all axes, best balance first; on_front (N,); PNG.
+    """Draw costs (N, 4), lower is better on all axes, best balance first; on_front (N,); PNG.
 
     (a) all models, (b) the better half by balance on axes of its own range, (c) MARE* against
     1 - AUC with dimension and overlap.
@@ -24,6 +24,7 @@ def draw_models(path: Path, costs: NDArray[np.float64], on_front: NDArray[np.boo
     _draw_parallel(left, costs, on_front, f"(a) all {len(costs)} models")
     _draw_parallel(middle, costs[:half], on_front[:half], "(b) the better half by balance")
     _draw_plane(right, costs, on_front)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 
@@ -58,27 +59,24 @@ def _draw_parallel(
     axis.set_yticks([])
     axis.set_ylabel("lower is better")
     axis.set_title(title)
-    axis.legend(loc="upper right", fontsize=8)
 
 
 def _draw_plane(axis: Axes, costs: NDArray[np.float64], on_front: NDArray[np.bool_]) -> None:
     dimension, overlap, mare_star, auc_missing = costs.T
     # Overlaps span orders of magnitude, and may be 0.
     colour = np.log10(np.maximum(overlap, 1e-3))
-    shown = axis.scatter(auc_missing, mare_star, c=colour, s=12 * dimension, label="models")
+    shown = axis.scatter(auc_missing, mare_star, c=colour, s=12 * dimension)
     axis.scatter(
         auc_missing[on_front],
         mare_star[on_front],
         s=12 * dimension[on_front] + 40,
         facecolors="none",
         edgecolors="tab:blue",
-        label="Pareto front",
     )
-    axis.plot(auc_missing[0], mare_star[0], "k+", markersize=14, label="best balance")
+    axis.plot(auc_missing[0], mare_star[0], "k+", markersize=14)
     axis.set_xlabel(AXES[3])
     axis.set_ylabel(AXES[2])
-    axis.set_title("(c) area of a point: dimension")
-    axis.legend(fontsize=8)
+    axis.set_title("(c) area of a point: dimension; ring: front; cross: best balance")
     figure = axis.get_figure()
     if isinstance(figure, Figure):
         figure.colorbar(shown, ax=axis, label="log₁₀ of overlap, %, at least 10⁻³")

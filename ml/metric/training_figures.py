@@ -1,14 +1,16 @@
-"""Figures of training: the loss curve, and the searched models on parallel axes (figure 4)."""
+"""The loss curve of a training run: the sum and each part, training and validation."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ml.atomic_file import atomic_path
 from ml.training.records import EpochRecord
 
+_DECADE = 10.0
 _NAMES = {"label": "labels", "invariance": "invariance", "radial": "radial profiles"}
 
 
@@ -28,8 +30,10 @@ def draw_losses(path: Path, records: Sequence[EpochRecord], switch_epochs: Seque
         for number, epoch in enumerate(e for e in switch_epochs if e < len(records)):
             label = "learning rate falls" if number == 0 else None
             axis.axvline(epoch + 0.5, color="0.7", linestyle=":", label=label)
-        if min(*training, *validation) > 0:
+        lowest, highest = min(*training, *validation), max(*training, *validation)
+        if 0 < _DECADE * lowest < highest:
             axis.set_yscale("log")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlabel("epoch")
         axis.set_ylabel("loss" if name == "total" else f"loss of {_NAMES.get(name, name)}")
         axis.set_title("weighted sum" if name == "total" else _NAMES.get(name, name))

@@ -125,7 +125,7 @@ def _outputs(
     batches: list[Positions],
     epoch: int,
 ) -> Iterator[tuple[int, Batch, float]]:
-    """Each batch's length, its gathered outputs in float32, and the seconds waited for data."""
+    """Each batch's length, its gathered outputs, and the seconds waited for data so far."""
     for batch in batches:
         worker.check_batch(len(batch))
     shares = [share_of(batch, worker.rank, worker.count) for batch in batches]
@@ -135,12 +135,12 @@ def _outputs(
         moved = {name: rows.to(worker.device) for name, rows in loaded.items()}
         with _precision(task.settings, worker):
             outputs = task.outputs(model, moved)
-        single = {name: _single(rows) for name, rows in outputs.items()}
-        yield len(batch), worker.gather(single, len(batch)), prefetcher.waited_s
+        full = {name: _in_full_precision(rows) for name, rows in outputs.items()}
+        yield len(batch), worker.gather(full, len(batch)), prefetcher.waited_s
 
 
-def _single(rows: Tensor) -> Tensor:
-    return rows.float() if rows.is_floating_point() else rows
+def _in_full_precision(rows: Tensor) -> Tensor:
+    return rows.float() if rows.dtype in (torch.bfloat16, torch.float16) else rows
 
 
 def _precision(settings: TrainingSettings, worker: Worker) -> AbstractContextManager[object]:
