@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from campaign.configuration_tree import preset_names
 from campaign.lazy_commands import LazyGroup
+
+if TYPE_CHECKING:
+    from campaign.coordinator import Watcher
 
 BAD_INPUT, RUN_FAILED = 2, 1
 CONFIG_HELP = "CONFIG is a YAML file or a preset: " + ", ".join(preset_names()) + "."
@@ -110,17 +113,19 @@ def resume_command(
 
 
 def _carry_on(run: Path, *, local: bool, address: str | None, repair: bool) -> None:
-    from campaign.log_lines import log_lines
     from campaign.running import carry_on, local_shell
     from campaign.status import status_of
 
+    if local and address:
+        raise click.UsageError("--local runs without Ray, so --address cannot be meant")
     began = time.monotonic()
-    if local:
-        state = carry_on(run, local_shell, watch=log_lines(), repair=repair)
-    else:
-        from campaign.ray_driver import carry_on_with_ray
+    with _watcher(run) as watch:
+        if local:
+            state = carry_on(run, local_shell, watch=watch, repair=repair)
+        else:
+            from campaign.ray_driver import carry_on_with_ray
 
-        state = carry_on_with_ray(run, address=address, watch=log_lines(), repair=repair)
+            state = carry_on_with_ray(run, address=address, watch=watch, repair=repair)
     status = status_of(state)
     click.echo(
         f"{run}: {status.phase}: {status.time_us:g} µs of membrane,"
@@ -130,6 +135,26 @@ def _carry_on(run: Path, *, local: bool, address: str | None, repair: bool) -> N
     )
     if status.phase.startswith("failed"):
         sys.exit(RUN_FAILED)
+
+
+@contextmanager
+def _watcher(run: Path) -> Iterator["Watcher"]:
+    """A live view on a terminal, log lines elsewhere."""
+    if not sys.stderr.isatty():
+        from campaign.log_lines import log_lines
+
+        yield log_lines()
+        return
+    from rich.console import Console
+
+    from campaign.live_view import live_view
+    from campaign.run_folder import read_setup
+
+    setup = read_setup(run)
+    end_us = setup.last_snapshot * setup.model.output.snapshot_interval_us
+    slots = setup.config.molecular_dynamics.slots
+    with live_view(run, slots, end_us, Console(stderr=True)) as watch:
+        yield watch
 
 
 @main.command("validate", help=f"Check a configuration and say what it means. {CONFIG_HELP}")
