@@ -22,6 +22,7 @@ from campaign.events import (
     SlotCordoned,
 )
 from campaign.molecular_dynamics.hidden_truth import (
+    FILE_NAME,
     true_model,
     truth_tables,
     write_truth,
@@ -287,7 +288,7 @@ def prepared_truth(run: Path, setup: CampaignSetup) -> Path | None:
     section = setup.config.molecular_dynamics
     if set(section.mix) <= {"command"}:
         return None
-    path = run / "hidden_truth.h5"
+    path = run / "md" / FILE_NAME
     if not path.exists():
         write_truth(path, truth_tables(true_model(section.hidden_truth, setup.membrane)))
     return path

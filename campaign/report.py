@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -181,10 +182,12 @@ def _feedback(
 
 
 def _lineage(run: Path, state: CampaignState) -> list[Section]:
-    done = [job for job in state.order if job.status == JobStatus.DONE]
-    if not done:
+    informed = [
+        job for job in state.order if job.status == JobStatus.DONE and math.isfinite(job.importance)
+    ]
+    if not informed:
         return []
-    chosen = max(done, key=lambda job: job.importance)
+    chosen = max(informed, key=lambda job: job.importance)
     text = (
         f"Why the selected patch of the largest importance was simulated; `python -m campaign why "
         f"{run.name} {chosen.job}` answers for any job."
