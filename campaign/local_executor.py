@@ -288,7 +288,7 @@ def prepared_truth(run: Path, setup: CampaignSetup) -> Path | None:
     section = setup.config.molecular_dynamics
     if set(section.mix) <= {"command"}:
         return None
-    path = run / "md" / FILE_NAME
+    path = run / FILE_NAME
     if not path.exists():
         write_truth(path, truth_tables(true_model(section.hidden_truth, setup.membrane)))
     return path

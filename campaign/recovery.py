@@ -173,13 +173,13 @@ def recovery_section(
 
     `weights` names the jobs behind the last version; by default all results in `md/` count alike.
     """
-    path = run / "md" / FILE_NAME
+    path = run / FILE_NAME
     if not path.is_file():
         return None, {}, "No mock engine ran, so that there is no hidden truth to compare with."
     truth = read_truth(path)
     recoveries = recovery_by_version(run, model, truth)
     if weights is None:
-        weights = {p.stem: 1.0 for p in (run / "md").glob("*.h5") if p.name != FILE_NAME}
+        weights = {p.stem: 1.0 for p in (run / "md").glob("*.h5")}
     versions = _versions(run)
     potentials = [model.potentials, *(version.potentials for version in versions)]
     if versions and len(weights) >= GROUPS:

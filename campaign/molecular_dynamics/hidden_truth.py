@@ -24,7 +24,7 @@ from continuum.radial_equilibrium import protein_profiles
 Array = NDArray[np.float64]
 
 SCHEMA = "bilayer/md-truth/1"
-FILE_NAME = "hidden-truth.h5"  # in the `md` folder of a run
+FILE_NAME = "hidden-truth.h5"  # in the folder of a run
 _ARRAYS = ("radii_nm", "g", "bulk_density", "diffusivity", "ligand_of", "u")
 
 
