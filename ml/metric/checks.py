@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ml.metric.criteria import Vectors, finite_or_none
-from ml.metric.pair_distances import PointCloud, row_blocks
+from ml.metric.pair_distances import PointCloud
 from ml.metric.pair_statistics import PairCounts
 from ml.patch_set import PatchSet
 
@@ -92,7 +92,7 @@ def relation_to_means(
         bins=bins,
         device=device,
     )
-    for rows in row_blocks(len(vectors)):
+    for rows in points.row_blocks():
         later = slice(rows.start, len(vectors))
         counts.add(points.distances(rows, later), concentrations.distances(rows, later))
     found = counts.result()

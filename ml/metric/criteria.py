@@ -24,11 +24,15 @@ import torch
 from numpy.typing import NDArray
 
 from ml.metric.neighbourhoods import NeighbourhoodCounts, PrecisionRecall
-from ml.metric.pair_distances import PointCloud, row_blocks
+from ml.metric.pair_distances import PointCloud
 from ml.metric.pair_statistics import PairCounts, PairRelation
 from ml.metric.radial_profiles import radial_profiles
 from ml.metric.symmetries import PUBLISHED_SYMMETRIES, apply_symmetry
 from ml.patch_set import PatchSet, Standardisation, blocks, load_batch
+from ml.training.memory import require_memory
+
+# Of all embeddings: in batches, together, and centred.
+_COPIES = 3
 
 Vectors = NDArray[np.floating[Any]]
 Encode = Callable[[NDArray[Any]], Vectors]
@@ -109,13 +113,18 @@ def embed(
 ) -> Embedding:
     """The patches at `index` and how far each of `symmetries` moves them in the embedding.
 
-    `progress` hears the number of patches done. ValueError if an embedding is not finite.
+    `progress` hears the number of patches done. ValueError if an embedding is not finite,
+    TrainingError if all of them would not fit into memory.
     """
     vectors: list[Vectors] = []
     distances: list[NDArray[np.float64]] = []
     for start in range(0, len(index), at_once):
         density = load_batch(patches, index[start : start + at_once])
         z = np.asarray(encode(density), dtype=np.float32)
+        if start == 0:
+            needed = _COPIES * len(index) * z.shape[1] * z.itemsize
+            what = f"the embedding of {len(index)} patches in {z.shape[1]} dimensions"
+            require_memory(needed, torch.device("cpu"), what)
         moved = (encode(np.ascontiguousarray(apply_symmetry(density, g))) for g in symmetries)
         vectors.append(z)
         distances.append(
@@ -150,7 +159,7 @@ def judge(
 ) -> Criteria:
     """The criteria of an embedding, blockwise over all N (N-1)/2 pairs.
 
-    Memory: the points, 10 arrays of a block of 4 million pairs, and N x types counts. `progress`
+    Memory: the points, some arrays of a block of a million pairs, and N x types counts. `progress`
     hears the number of points done. ValueError unless lengths agree, there are two types of two
     patches or more, all values are finite and factor > 0.
     """
@@ -175,7 +184,7 @@ def judge(
     )
     with ThreadPoolExecutor(max_workers=2) as pool:
         running: list[Future[None]] = []
-        for rows in row_blocks(count):
+        for rows in points.row_blocks():
             distance = points.distances(rows, slice(0, count))
             later = slice(rows.start, count)
             reference = features.distances(rows, later)

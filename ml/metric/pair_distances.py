@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 DIRECT_DIMENSIONS = 64
-BLOCK_PAIRS = 1 << 20
+BLOCK_PAIRS = {"cpu": 1 << 20, "cuda": 1 << 24}
 
 
 class PointCloud:
@@ -45,6 +45,10 @@ class PointCloud:
         """No two points are farther apart than this."""
         return 2 * math.sqrt(float(self._squared_norm.max()))
 
+    def row_blocks(self) -> Iterator[slice]:
+        """Slices of rows; a block of their distances to all points suits the device's memory."""
+        return row_blocks(len(self), BLOCK_PAIRS[self.device.type])
+
     def distances(self, rows: slice, columns: slice) -> Tensor:
         """Float32 (rows, columns) distances."""
         a, b = self._centred[rows], self._centred[columns]
@@ -54,7 +58,7 @@ class PointCloud:
         return torch.addmm(norms, a, b.T, alpha=-2).clamp_(min=0).sqrt_()
 
 
-def row_blocks(points: int, block_pairs: int = BLOCK_PAIRS) -> Iterator[slice]:
+def row_blocks(points: int, block_pairs: int) -> Iterator[slice]:
     """Slices of rows that hold about `block_pairs` pairs each against all points."""
     height = max(1, block_pairs // points)
     for start in range(0, points, height):

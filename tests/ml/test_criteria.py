@@ -10,6 +10,7 @@ from ml.metric.neighbourhoods import NeighbourhoodCounts, PrecisionRecall
 from ml.metric.pair_distances import PointCloud, row_blocks
 from ml.metric.pair_statistics import MEDIAN_RELATIVE_ERROR, PairCounts
 from ml.patch_set import PatchSet
+from ml.training import TrainingError
 
 
 def _scene(points: int = 200, dimension: int = 9, seed: int = 0):
@@ -410,5 +411,9 @@ def test_bad_input_is_one_clear_error():
     patches = _patches(np.zeros((3, 14, 37, 37)))
     with pytest.raises(ValueError, match="of patches 0 to 2 some"):
         embed(lambda x: np.full((len(x), 2), np.nan), patches, np.arange(3))
+    with pytest.raises(
+        TrainingError, match="1000000 patches in 1000000 dimensions needs about 12000"
+    ):
+        embed(lambda x: np.zeros((len(x), 10**6)), patches, np.zeros(10**6, int), at_once=1)
     with pytest.raises(ValueError, match="no pair"):
         PairCounts(factor=1, threshold=0, distance_bound=1, reference_bound=1).result()
