@@ -105,7 +105,7 @@ class SearchTask(MetricTask):
 
         def encode(density: NDArray[Any]) -> NDArray[Any]:
             images = torch.from_numpy(self.standardisation.apply(density)).to(device)
-            vectors: NDArray[Any] = model(images).cpu().numpy()
+            vectors: NDArray[Any] = model(images).detach().cpu().numpy()
             return vectors
 
         embedding = embed(encode, self.patches, self._judged)

@@ -1,0 +1,140 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ml.metric.configuration import read_metric_config
+from ml.metric.radial_profiles import radial_profiles
+from ml.metric.symmetries import PUBLISHED_SYMMETRIES, apply_symmetry
+from ml.metric.task import (
+    MetricTask,
+    keyed_uniform,
+    make_metric_task,
+    open_metric_task,
+    with_transformed,
+)
+from ml.metric.triplet_losses import metric_loss
+from ml.patch_data import PatchDataError, load_batch, open_patches
+
+
+@pytest.fixture
+def config(run_folder):
+    return read_metric_config("ours", [f"data.sources=[{run_folder}]", "training.batch_size=8"])
+
+
+def _with_transforms(config, number):
+    return config.model_copy(update={"loss": config.loss.model_copy(update={"transforms": number})})
+
+
+@pytest.mark.parametrize("transforms", [1, 3, 5, 7])
+def test_a_batch_is_the_same_however_it_is_shared_out(config, transforms):
+    task = open_metric_task(_with_transforms(config, transforms))
+    positions = np.random.default_rng(0).permutation(task.size("training"))
+    whole = task.load("training", positions, 4)
+    parts = [task.load("training", share, 4) for share in np.array_split(positions, 3)]
+    for name, rows in whole.items():
+        assert torch.equal(rows, torch.cat([part[name] for part in parts])), name
+
+
+def test_images_are_standardised_over_the_training_patches_only(config):
+    task = open_metric_task(config)
+    images = task.load("training", np.arange(task.size("training")), 0)["images"].double()
+    np.testing.assert_allclose(images.mean((0, 2, 3)), 0, atol=1e-4)
+    np.testing.assert_allclose(images.std((0, 2, 3)), 1, atol=1e-4)
+
+
+def test_profiles_are_those_of_the_standardised_images(config):
+    task = open_metric_task(config)
+    batch = task.load("training", np.arange(10), 0)
+    np.testing.assert_allclose(
+        batch["profiles"], radial_profiles(batch["images"].numpy()), rtol=0, atol=1e-5
+    )
+
+
+def test_no_history_is_both_trained_on_and_validated_with(config):
+    task = open_metric_task(config)
+    history = task.patches.history
+    trained, validated = history[task.training_index], history[task.validation_index]
+    assert not set(trained.tolist()) & set(validated.tolist())
+    assert len(trained) + len(validated) == len(task.patches)
+
+
+def test_all_five_published_transformations_are_taken_by_default(config):
+    task = open_metric_task(config)
+    chosen = task.load("training", np.arange(6), 0)["symmetries"]
+    assert chosen.tolist() == [list(PUBLISHED_SYMMETRIES)] * 6
+
+
+def test_fewer_transformations_are_chosen_by_seed_epoch_and_patch(config):
+    task = open_metric_task(_with_transforms(config, 2))
+    positions = np.arange(task.size("training"))
+    chosen = {epoch: task.load("training", positions, epoch)["symmetries"] for epoch in (0, 1)}
+    for of_epoch in chosen.values():
+        assert set(of_epoch.flatten().tolist()) <= set(PUBLISHED_SYMMETRIES)
+        assert (of_epoch[:, 0] != of_epoch[:, 1]).all()
+        assert len({tuple(row) for row in of_epoch.tolist()}) > 5
+    assert not torch.equal(chosen[0], chosen[1])
+    again = open_metric_task(_with_transforms(config, 2))
+    assert torch.equal(again.load("training", positions, 1)["symmetries"], chosen[1])
+
+
+def test_validation_sees_the_same_patches_in_every_epoch(config):
+    task = open_metric_task(_with_transforms(config, 2))
+    positions = np.arange(task.size("validation"))
+    first, later = (task.load("validation", positions, epoch) for epoch in (0, 9))
+    assert all(torch.equal(first[name], later[name]) for name in first)
+
+
+def test_keyed_choices_are_uniform():
+    ranks = keyed_uniform(3, 7, np.arange(20_000, dtype=np.uint64), 5).argsort(axis=1)
+    for place in range(5):
+        counts = np.bincount(ranks[:, place], minlength=5)
+        assert np.abs(counts / 20_000 - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / 20_000)
+
+
+def test_views_of_a_patch_are_its_image_and_its_transforms_one_by_one():
+    images = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 2, 37, 37)))
+    symmetries = torch.tensor([[1, 4], [2, 4], [1, 7], [3, 4]])
+    seen = with_transformed(images, symmetries).view(3, 4, 2, 37, 37)
+    assert torch.equal(seen[0], images)
+    for patch in range(4):
+        for place in range(2):
+            expected = apply_symmetry(images[patch], int(symmetries[patch, place]))
+            assert torch.equal(seen[1 + place, patch], expected)
+
+
+@pytest.mark.parametrize("preset", ["ours", "invariant", "label", "radial", "invariance"])
+def test_the_loss_of_a_batch_is_equation_5_of_its_embeddings(config, preset):
+    chosen = read_metric_config(preset).model_copy(update={"data": config.data})
+    task = open_metric_task(chosen)
+    model = task.build().eval()
+    positions = np.arange(task.size("training"))
+    total, parts = task.loss(task.outputs(model, task.load("training", positions, 0)))
+
+    images = task.standardisation.apply(load_batch(task.patches, task.training_index))
+    used = (0, *PUBLISHED_SYMMETRIES) if chosen.loss.transforms else (0,)
+    z = torch.stack([model(torch.from_numpy(apply_symmetry(images, g).copy())) for g in used], 1)
+    profiles = torch.from_numpy(radial_profiles(images))
+    kind = torch.from_numpy(task.patches.kind[task.training_index].astype(np.int64))
+    expected, expected_parts = metric_loss(z, kind, profiles, chosen.loss.as_loss_weights())
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert parts.keys() == expected_parts.keys()
+
+
+def test_a_task_travels_as_plain_values(config):
+    task = make_metric_task({"config": config.model_dump(mode="json")})
+    assert task.identity == open_metric_task(config).identity
+    np.testing.assert_array_equal(task.training_index, open_metric_task(config).training_index)
+
+
+def test_labels_need_two_kinds_on_both_sides_of_the_split(config, run_folder):
+    patches = open_patches([run_folder])
+    one_kind = replace(patches, kind=np.ones_like(patches.kind))
+    with pytest.raises(PatchDataError, match=r"training set must hold patches of at least two"):
+        MetricTask(config, one_kind)
+
+
+def test_data_must_be_named():
+    with pytest.raises(PatchDataError, match=r"data.sources must name"):
+        open_metric_task(read_metric_config("ours"))
