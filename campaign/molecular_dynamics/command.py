@@ -80,7 +80,7 @@ def read_output(path: Path, shape: tuple[int, int, int]) -> MdResult:
             counts = np.asarray(file["counts"][...], dtype=np.float64)
             values = [float(file.attrs[name]) for name in _OUTPUT_ATTRIBUTES]
     except ValueError as error:
-        raise BadOutput(str(error)) from error
+        raise BadOutput(f"{path.name} cannot be used: {error}") from error
     if counts.shape != shape:
         raise BadOutput(f"{path.name}: counts must be of shape {shape}, got {counts.shape}")
     frames, effective_frames, simulated_us = values
