@@ -14,8 +14,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 campaign: $(VENV)/.installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mpiexec -n 2 $(BIN)/python -m continuum run laptop --out $(RUN)
-	$(BIN)/python -m continuum render $(RUN)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m campaign run laptop --out $(RUN)
+	$(BIN)/python -m campaign report $(RUN)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -30,6 +30,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS),bench]'
 	$(BIN)/python benchmarks/continuum.py
 	$(BIN)/python benchmarks/selector.py
+	$(BIN)/python benchmarks/metric.py
+	$(BIN)/python benchmarks/coordinator.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
