@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import numpy as np
+from matplotlib.figure import Figure
 
 from campaign.analysis.decorrelation import (
     decorrelation_times,
@@ -26,9 +27,17 @@ from campaign.analysis.drift_figure import draw_drift
 from campaign.analysis.embedding import AnalysisError, embed_run, patch_files
 from campaign.analysis.evolution_time import evolution_time
 from campaign.analysis.histories import histories_of
+from campaign.analysis.space import relation_in_space, side_of
 from campaign.analysis.time_correlation import correlation_with_time
-from continuum.atomic_file import write_atomically
+from campaign.configuration import ConfigurationError
+from campaign.journal import JournalError
+from campaign.recovery import recovery_section
+from campaign.report_data import embedded_patches
+from campaign.report_figures import coverage_figure, coverage_numbers
+from campaign.run_folder import RunFolderError, read_state
+from continuum.atomic_file import atomic_path, write_atomically
 from ml.encoder import EncoderError, load_encoder
+from ml.metric.figures_of_checks import draw_relation_to_space
 
 RUN = click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
 ENCODER = click.option(
@@ -59,7 +68,14 @@ def one_line_errors(action: Callable[[], None]) -> None:
     """Turn what a run may lack into one sentence and exit code 2."""
     try:
         action()
-    except (AnalysisError, EncoderError, FileNotFoundError) as error:
+    except (
+        AnalysisError,
+        ConfigurationError,
+        EncoderError,
+        FileNotFoundError,
+        JournalError,
+        RunFolderError,
+    ) as error:
         raise click.UsageError(str(error)) from error
 
 
@@ -182,3 +198,80 @@ def drift(
         )
 
     one_line_errors(act)
+
+
+@analyse.command()
+@RUN
+@ENCODER
+@OUT
+@WORKERS
+@click.option("--first-us", default=1.0, show_default=True, help="Leave out what is earlier.")
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Snapshot.")
+def space(
+    run: Path, encoder: Path | None, out: Path | None, workers: int, first_us: float, every: int
+) -> None:
+    """Distance in the metric against distance in the membrane (figure 7 a)."""
+
+    def act() -> None:
+        side_nm = side_of(run)
+        files = patch_files(run, first_us=first_us, every=every)
+        snapshots = embed_run(files, encoder, proteins_only=False, workers=workers)
+        found = relation_in_space(snapshots, side_nm)
+        path = report(out, run, "space", {"run": str(run), **found.as_json()})
+        draw_relation_to_space(path, found)
+        click.echo(
+            f"R up to 15 nm: {found.near.pearson_pairs:.3f} of pairs, "
+            f"{found.near.pearson_means:.3f} of means; beyond: {found.far.pearson_pairs:.3f} of "
+            f"pairs; {path}"
+        )
+
+    one_line_errors(act)
+
+
+@analyse.command()
+@RUN
+@OUT
+def coverage(run: Path, out: Path | None) -> None:
+    """What a campaign's selection covers, against a random one of equal size."""
+
+    def act() -> None:
+        _, state, _ = read_state(run)
+        patches = embedded_patches(run, state)
+        if patches is None or not patches.selected.any():
+            raise AnalysisError(f"{run} has selected nothing yet, so there is no coverage")
+        numbers = coverage_numbers(patches)
+        path = report(out, run, "coverage", numbers)
+        save(coverage_figure(numbers), path)
+        ours, random = numbers["campaign"], numbers["random"]
+        click.echo(
+            f"{numbers['selected']} of {numbers['patches']} patches: fill distance "
+            f"{ours['fill_distance']:.3g} (random {random['fill_distance']:.3g}), mean "
+            f"{ours['mean']:.3g} (random {random['mean']:.3g}); {path}"
+        )
+
+    one_line_errors(act)
+
+
+@analyse.command()
+@RUN
+@OUT
+def feedback(run: Path, out: Path | None) -> None:
+    """RDFs and potentials by parameter version, against the truth hidden in the mock MD."""
+
+    def act() -> None:
+        setup, state, _ = read_state(run)
+        if state.version == 0:
+            raise AnalysisError(f"{run} has no parameter versions; its feedback made none")
+        figure, numbers, sentence = recovery_section(run, setup.model)
+        path = report(out, run, "feedback", numbers)
+        if figure is not None:
+            save(figure, path)
+        click.echo(f"{sentence} {path}")
+
+    one_line_errors(act)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, whole or not at all."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=200, format="png")
