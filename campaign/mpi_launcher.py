@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -122,7 +123,7 @@ class MpiLauncher:
         stalled = code is None and self._stalled_for_s() > self._settings.stall_s
         if stalled:
             self._kill_all()
-            code = self._process.wait()
+            code = -signal.SIGKILL
         if code is None:
             return None
         message = _last_line(self._log)

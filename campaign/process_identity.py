@@ -4,7 +4,10 @@ A pid alone may belong to somebody else by the time it is read back, and a name 
 process it is. A mark is an environment variable whose value only our own children carry.
 """
 
+import os
 import socket
+import threading
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -13,6 +16,7 @@ import psutil
 
 # Boot time is known to a hundredth of a second, and so are start times.
 _CLOCK_TOLERANCE_S = 0.05
+_PARENT_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,21 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
         return list(process.children(recursive=True))
     except psutil.NoSuchProcess:
         return []
+
+
+def die_with_parent() -> None:
+    """Watch, in a thread, that the parent stays the same; when it dies, end at once.
+
+    Ray's workers may go on for minutes after their raylet was killed, and hold locks meanwhile.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def kill(processes: Iterable[psutil.Process], timeout_s: float = 10.0) -> list[psutil.Process]:

@@ -19,6 +19,7 @@ from campaign.molecular_dynamics.job import Completion, JobSpec
 from campaign.molecular_dynamics.settings import EnginesSection
 from campaign.molecular_dynamics.worker_pool import SlotPool
 from campaign.mpi_launcher import LaunchEnd, LaunchSettings, MpiLauncher
+from campaign.process_identity import die_with_parent
 
 _BUSY_LOOK_S, _IDLE_LOOK_S = 0.001, 0.005
 _BUSY_FOR_S = 0.05
@@ -29,6 +30,7 @@ class Embedder:
     """Embeds one snapshot at a time with the run's encoder."""
 
     def __init__(self, run: str, batch: int, device: str) -> None:
+        die_with_parent()
         self._run, self._batch, self._device = Path(run), batch, device
         self._encoder: Encoder | None = None
 
@@ -52,6 +54,7 @@ class Pilot:
     def __init__(
         self, run: str, number: int, slots: int, engines: EnginesSection, truth: str | None
     ) -> None:
+        die_with_parent()
         folder = Path(run) / "md" / ".work" / f"pilot-{number}"
         _share_workspaces(folder)
         self._pool = SlotPool(slots, engines, folder, truth=Path(truth) if truth else None)
@@ -128,6 +131,7 @@ class RankLauncher:
     """
 
     def __init__(self, settings: LaunchSettings) -> None:
+        die_with_parent()
         self._launcher = MpiLauncher(settings)
         self._running = 0
         self._end: LaunchEnd | None = None

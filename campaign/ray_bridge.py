@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from campaign.events import BatchIngested
+from campaign.process_identity import die_with_parent
 from campaign.spool import (
     ArrivedBatch,
     Permit,
@@ -94,6 +95,7 @@ class Intake:
     """The actor behind the bridge; asynchronous, so that waiting senders stop nobody."""
 
     def __init__(self, run: str) -> None:
+        die_with_parent()
         self._run = Path(run)
         self._arrived: dict[int, tuple[int, ArrivedBatch]] = {}  # incarnation and batch
         self._accepted = -1

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -29,6 +30,7 @@ _OBJECT_STORE_BYTES = 512 << 20
 _LONGEST_FOLDER = 40  # unix socket names are limited to 107 characters
 _ANSWER_S = 5.0
 _SETTLE_S = 5.0
+_VITAL = ("raylet", "gcs_server")
 
 
 class ClusterError(RuntimeError):
@@ -44,9 +46,24 @@ def namespace_of(run: Path) -> str:
     return f"campaign-{blake2b(str(run.resolve()).encode(), digest_size=6).hexdigest()}"
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What this process is connected to; `vital` are the processes of a cluster of our own."""
+
+    address: str
+    vital: tuple[psutil.Process, ...] = ()
+
+    def check(self) -> None:
+        """Raise ClusterError where the cluster is gone; Ray itself may wait for it for ever."""
+        dead = [process.pid for process in self.vital if not _lives(process)]
+        if dead:
+            raise ClusterError(f"the local Ray cluster died (process {dead[0]})")
+        _check_port(self.address)
+
+
 @contextmanager
-def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -> Iterator[str]:
-    """A cluster on this machine with these logical resources, connected to; its address.
+def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -> Iterator[Cluster]:
+    """A cluster on this machine with these logical resources, connected to.
 
     It has its own token, ports and temporary folder, and ends with the block: what does not end by
     itself is killed by pid. Raises ClusterError where it does not start.
@@ -63,6 +80,7 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
     import ray
 
     _refresh_mode()
+    vital: list[psutil.Process] = []
     try:
         ray.init(
             address="local",
@@ -76,12 +94,15 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
             logging_level=logging.WARNING,
             _temp_dir=str(folder),
         )
-        yield str(ray.get_runtime_context().gcs_address)
+        vital = [p for p in marked_processes(MARK, mark) if p.name() in _VITAL]
+        yield Cluster(str(ray.get_runtime_context().gcs_address), tuple(vital))
     except (RuntimeError, ConnectionError, TimeoutError) as error:
         if ray.is_initialized():
             raise
         raise ClusterError(f"a local Ray cluster does not start: {_one_line(error)}") from error
     finally:
+        if not all(map(_lives, vital)):
+            _end_marked(mark, settle_s=0.0)
         ray.shutdown()
         _end_marked(mark)
         shutil.rmtree(folder, ignore_errors=True)
@@ -106,8 +127,8 @@ def end_stale_cluster(run: Path) -> None:
 
 
 @contextmanager
-def attached(run: Path, address: str) -> Iterator[str]:
-    """A connection to a cluster that is there already, which stays as it is; its address.
+def attached(run: Path, address: str) -> Iterator[Cluster]:
+    """A connection to a cluster that is there already, which stays as it is.
 
     Raises ClusterError where nothing answers at the address, or refuses the token.
     """
@@ -133,7 +154,7 @@ def attached(run: Path, address: str) -> Iterator[str]:
     except (RuntimeError, ConnectionError, ValueError) as error:
         raise ClusterError(f"no connection to Ray at {found}: {_one_line(error)}") from error
     try:
-        yield str(ray.get_runtime_context().gcs_address)
+        yield Cluster(str(ray.get_runtime_context().gcs_address))
     finally:
         ray.shutdown()
 
@@ -220,13 +241,7 @@ def _known_address(address: str) -> str:
 
 def _check_answer(address: str) -> None:
     """Raise ClusterError at once where ray.init would try for a long time, and then not say why."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
-    except OSError as error:
-        raise ClusterError(
-            f"no Ray cluster answers at {address} ({error.strerror or error})"
-        ) from error
+    _check_port(address)
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.exceptions import AuthenticationError, RpcError
 
@@ -243,6 +258,23 @@ def _check_answer(address: str) -> None:
         raise ClusterError(
             f"what answers at {address} is no Ray cluster of this version: {_one_line(error)}"
         ) from error
+
+
+def _check_port(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({error.strerror or error})"
+        ) from error
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _end_marked(mark: str, settle_s: float = _SETTLE_S) -> None:

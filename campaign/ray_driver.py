@@ -22,7 +22,8 @@ from campaign.control import send_command
 from campaign.coordinator import Watcher, nobody
 from campaign.encoder_store import encoder_folder
 from campaign.journal_follower import JournalFollower
-from campaign.ray_cluster import ClusterError, attached, check_resources, own_cluster
+from campaign.process_identity import die_with_parent
+from campaign.ray_cluster import Cluster, ClusterError, attached, check_resources, own_cluster
 from campaign.ray_metrics import CampaignMetrics
 from campaign.ray_shell import RayShell, needs
 from campaign.run_folder import fold, read_setup, read_state
@@ -33,6 +34,7 @@ from campaign.state import CampaignState, apply
 
 COORDINATOR = "coordinator"
 _LOOK_S = 0.5
+_PATIENCE_S = 3.0  # until the cluster is asked whether it lives
 LEASE_S = 900.0
 
 
@@ -40,6 +42,7 @@ class CampaignActor:
     """The coordinator's process: a thread that carries the campaign on from its first moment."""
 
     def __init__(self, run: str, repair: bool, lease_s: float) -> None:
+        die_with_parent()
         self._run, self._lease_s = Path(run), lease_s
         self._leased_s = time.monotonic()
         self._ended = ThreadPoolExecutor(1, thread_name_prefix="coordinator").submit(
@@ -92,15 +95,17 @@ def carry_on_with_ray(
     """
     setup = read_setup(run)
     address = address or os.environ.get("RAY_ADDRESS")
-    with _cluster(run, setup, address):
+    with _cluster(run, setup, address) as cluster:
         actor = _coordinator(run, setup, repair, lease_s)
         with stopping_on_signals(run):
-            _follow(run, setup, actor, watch)
+            _follow(run, setup, cluster, actor, watch)
         ray.kill(actor)
     return read_state(run)[1]
 
 
-def _cluster(run: Path, setup: CampaignSetup, address: str | None) -> AbstractContextManager[str]:
+def _cluster(
+    run: Path, setup: CampaignSetup, address: str | None
+) -> AbstractContextManager[Cluster]:
     if address:
         return attached(run, address)
     _require_unused(run)
@@ -134,18 +139,26 @@ def _coordinator(run: Path, setup: CampaignSetup, repair: bool, lease_s: float) 
     return remote.remote(str(run.resolve()), repair, lease_s)
 
 
-def _follow(run: Path, setup: CampaignSetup, actor: Any, watch: Watcher) -> None:
+def _follow(run: Path, setup: CampaignSetup, cluster: Cluster, actor: Any, watch: Watcher) -> None:
     """Show what the journal says until the campaign has ended. Raises what ended it."""
     follower = JournalFollower(run / "journal")
     state = fold(rules_of(setup), list(follower.new()))
     finished = None
     while finished is None:
-        try:
-            finished = ray.get(actor.outcome.remote(_LOOK_S))
-        except RayTaskError as error:
-            raise error.cause or error from error
-        except RayActorError as error:
-            raise ClusterError(f"the coordinator cannot be kept alive: {error}") from error
+        finished = _outcome(cluster, actor)
         for record in follower.new():
             apply(state, record.event)
             watch(state, record.event)
+
+
+def _outcome(cluster: Cluster, actor: Any) -> str | None:
+    asked = actor.outcome.remote(_LOOK_S)
+    while not ray.wait([asked], timeout=_PATIENCE_S)[0]:
+        cluster.check()
+    try:
+        finished: str | None = ray.get(asked)
+    except RayTaskError as error:
+        raise error.cause or error from error
+    except RayActorError as error:
+        raise ClusterError(f"the coordinator cannot be kept alive: {error}") from error
+    return finished
