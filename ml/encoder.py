@@ -126,7 +126,7 @@ def save_encoder(
     """Write an encoder, whole or not at all, in place of any former one.
 
     `training` says what it learned from (data fingerprint, patches, configuration hash, command),
-    `metrics` how well it does; both must be JSON. Raises EncoderError if a weight is not finite.
+    `metrics` how well it does. Raises EncoderError if these are not JSON or a weight is not finite.
     """
     folder = Path(folder)
     state = {
@@ -140,6 +140,11 @@ def save_encoder(
     moments = _Moments(
         mean=tuple(standardisation.mean.tolist()), std=tuple(standardisation.std.tolist())
     )
+    for name, told in (("training", training), ("metrics", metrics)):
+        try:
+            json.dumps(told, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise EncoderError(f"{name} of the encoder {folder} must be JSON: {error}") from error
     info = EncoderInfo(
         version=_version(spec, moments, weights_sha256),
         network=spec,
@@ -164,6 +169,11 @@ def load_encoder(
     Raises EncoderError if it is missing, damaged, of another schema or channels, or its weights are
     not those it was saved with.
     """
+    if device.partition(":")[0] not in _AT_ONCE or (
+        device != "cpu" and not torch.cuda.is_available()
+    ):
+        raise EncoderError(f"device must be cpu, or cuda where there is one, got {device!r}")
+    where = torch.device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     folder = SHIPPED if folder is None else Path(folder)
@@ -173,9 +183,6 @@ def load_encoder(
     standardisation = Standardisation(
         mean=np.array(moments.mean, np.float32), std=np.array(moments.std, np.float32)
     )
-    where = torch.device(device)
-    if where.type not in _AT_ONCE or (where.type == "cuda" and not torch.cuda.is_available()):
-        raise EncoderError(f"device must be cpu, or cuda where there is one, got {device!r}")
     return Encoder(info, deployed(network, standardisation).to(where), where)
 
 
