@@ -287,12 +287,14 @@ def split(pool: Any, leaf: int, parent: int, dimension: int) -> None:
     kths = pool.kth_squared[first : first + LEAF].copy()
     rows = pool.rows[first : first + LEAF].copy()
 
-    applied = pool.leaves[leaf].applied
+    applied, top = pool.leaves[leaf].applied, pool.leaves[leaf].top
     right = open_leaf(pool, applied)
     total = pool.numbers[LEAVES]
     pool.numbers[LEAVES] = leaf
     open_leaf(pool, applied)
     pool.numbers[LEAVES] = total
+    # By its old top the group learns that it loses it, where the right leaf is of another group.
+    pool.leaves[leaf].top = top
     for lane in range(LEAF):
         below = lane % 2 == 0 if identical else vectors[lane, axis] < value
         target = leaf if below else right
