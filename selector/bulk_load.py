@@ -5,17 +5,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from selector.leaves import (
-    CANDIDATES,
-    GROUP,
-    LEAF,
-    LEAVES,
-    NODES,
-    ROOT,
-    open_leaf,
-    put,
-    refresh_top,
-)
+from selector.leaf_tops import refresh_top
+from selector.leaf_tree import put
+from selector.pool import CANDIDATES, GROUP, LEAF, LEAVES, NODES, ROOT, open_leaf
 
 
 @njit(cache=True, error_model="numpy")

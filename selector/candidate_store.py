@@ -5,12 +5,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.address_book import write_book
 from selector.bulk_load import build
-from selector.eviction import evict_lowest, take_out_all, withdraw
+from selector.eviction import withdraw
 from selector.greedy import admit, append_batch, bound_all
 from selector.identifiers import depart, empty_departed, empty_table, fill_table
 from selector.inspection import read_candidates
-from selector.leaves import (
+from selector.kernel_calls import call_evict, call_make_lists, call_take_out
+from selector.leaf_updates import bring_all_up_to_date
+from selector.nearest import find_nearest
+from selector.pivots import choose_pivots, empty_pivots
+from selector.pool import (
     CANDIDATES,
     FREE_ROWS,
     FREE_SLOTS,
@@ -18,18 +23,10 @@ from selector.leaves import (
     LEAVES,
     NEXT_ROW,
     NEXT_SLOT,
-    bring_all_up_to_date,
     empty_pool,
     grown_pool,
-    make_every_list,
 )
-from selector.nearest import (
-    choose_pivots,
-    empty_pivots,
-    empty_selected,
-    find_nearest,
-    grown_selected,
-)
+from selector.selected_points import empty_selected, grown_selected
 
 GROWTH = 1.5
 
@@ -46,6 +43,24 @@ class CandidateStore:
         self.table = empty_table(0)
         self.departed = empty_departed(0)
         self.departed_count = 0
+        self._book = np.empty((0, 3), np.int64)
+        self._in_book: tuple[Any, ...] = (None,) * 5
+
+    @property
+    def book(self) -> NDArray[np.int64]:
+        """All arrays for a kernel call, see `address_book`; valid until the store changes one."""
+        pool, selected, pivots, table, departed = self._in_book
+        if (
+            pool is not self.pool
+            or selected is not self.selected
+            or pivots is not self.pivots
+            or table is not self.table
+            or departed is not self.departed
+        ):
+            owners = self.pool, self.selected, self.pivots, self.table, self.departed
+            self._book = write_book((*self.pool, *self.selected, *self.pivots, *owners[3:]))
+            self._in_book = owners
+        return self._book
 
     @property
     def candidate_count(self) -> int:
@@ -157,7 +172,7 @@ class CandidateStore:
     def evaluate(self) -> None:
         """Make every importance exact."""
         self.make_room(slots=self.candidate_count)
-        make_every_list(self.pool, self.selected)
+        call_make_lists(self.book)
 
     def evict(self, number: int, warm_up: int, seed: int) -> tuple[Any, Any]:
         """Evict the `number` least important; their codes and importances, least first."""
@@ -165,17 +180,14 @@ class CandidateStore:
         self.make_room_for_departures(number)
         importances = np.empty(number)
         codes = np.empty((number, 2), np.uint64)
-        evict_lowest(
-            self.pool, self.selected, self.table, self.departed, number, warm_up, seed,
-            importances, codes,
-        )  # fmt: skip
+        call_evict(self.book, number, warm_up, seed, importances, codes)
         order = np.lexsort((~codes[:, 1], ~codes[:, 0], importances))
         return codes[order], importances[order]
 
     def take_out(self, rows: NDArray[np.int32], evicted: bool) -> None:
         """Remove candidates for good."""
         self.make_room_for_departures(len(rows))
-        take_out_all(self.pool, self.selected, self.table, self.departed, rows, evicted)
+        call_take_out(self.book, rows, evicted)
 
     def append(self, vectors: NDArray[np.float32], codes: NDArray[np.uint64]) -> None:
         """Append selected points that room was made for."""

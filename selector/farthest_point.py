@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selector.candidate_store import CandidateStore
-from selector.greedy import DONE, NEEDS_SLOTS, add_few, first_not_finite, select_points
+from selector.greedy import DONE, NEEDS_SLOTS, first_not_finite
 from selector.identifiers import (
     Identifier,
     IdentifierCodec,
@@ -23,7 +23,13 @@ from selector.identifiers import (
     Identifiers,
     kind_of,
 )
-from selector.inspection import exact_importances, look_up, nearest_of_all
+from selector.kernel_calls import (
+    call_add,
+    call_importances,
+    call_look_up,
+    call_nearest,
+    call_select,
+)
 from selector.snapshot import read_snapshot, write_snapshot
 
 LOGGER = logging.getLogger(__name__)
@@ -189,10 +195,9 @@ class FarthestPointSampler:
         if self.minimum_separation > 0:
             store.make_room_for_departures(REJECTS)
         while True:
-            status = select_points(
-                store.pool, store.selected, store.pivots, store.table, store.departed, n,
-                self.warm_up, self.seed, frozen, self.minimum_separation, done, importances,
-                vectors, codes, rejected,
+            status = call_select(
+                store.book, n, self.warm_up, self.seed, frozen, self.minimum_separation, done,
+                importances, vectors, codes, rejected,
             )  # fmt: skip
             if status == NEEDS_SLOTS:
                 store.make_room(slots=1024)
@@ -283,7 +288,7 @@ class FarthestPointSampler:
         rows = self._candidate_rows(ids)
         self.store.make_room(slots=len(rows))
         importances = np.empty(len(rows))
-        exact_importances(self.store.pool, self.store.selected, rows, importances)
+        call_importances(self.store.book, rows, importances)
         return importances
 
     def evaluate(self) -> None:
@@ -308,7 +313,7 @@ class FarthestPointSampler:
         distances = np.empty(number)
         indices = np.empty(number, np.int32)
         rows = np.empty(number, np.int32)
-        nearest_of_all(self.store.pool, self.store.selected, rows, distances, indices)
+        call_nearest(self.store.book, rows, distances, indices)
         return distances, indices
 
     def reencode(self, new_vectors: Mapping[Any, NDArray[np.float32]]) -> None:
@@ -397,10 +402,7 @@ class FarthestPointSampler:
                 part = slice(start, start + FEW)
                 arrivals = min(FEW, number - start)
                 store.make_room(arrivals=arrivals, splits=arrivals)
-                new += add_few(
-                    store.pool, store.selected, store.pivots, store.table, store.departed,
-                    codes[part], vectors[part], rows[part], lists_follow,
-                )  # fmt: skip
+                new += call_add(store.book, codes[part], vectors[part], rows[part], lists_follow)
         if self.eviction == "oldest":
             self._note_arrivals(rows[rows >= 0])
         if evict:
@@ -430,13 +432,13 @@ class FarthestPointSampler:
         codes = self.store.pool.codes[leaving]
         self.store.make_room(slots=number)
         importances = np.empty(number)
-        exact_importances(self.store.pool, self.store.selected, leaving, importances)
+        call_importances(self.store.book, leaving, importances)
         self.store.take_out(leaving, evicted=True)
         return codes, importances
 
     def _entries(self, codes: NDArray[np.uint64]) -> NDArray[np.int32]:
         entries = np.empty(len(codes), np.int32)
-        look_up(self.store.pool, self.store.selected, self.store.table, codes, entries)
+        call_look_up(self.store.book, codes, entries)
         return entries
 
     def _rows_of(self, codes: NDArray[np.uint64]) -> NDArray[np.int32]:

@@ -14,32 +14,14 @@ from numba import njit
 from selector.counter_random import WARM_UP, uniform
 from selector.eviction import take_out_all
 from selector.identifiers import departed_position, find, fingerprint
-from selector.leaves import (
-    FREE_ROWS,
-    GROUP,
-    KEYED,
-    LEAF,
-    LEAVES,
-    NEXT_ROW,
-    bring_up_to_date,
-    catch_up,
-    gather,
-    greatest_of,
-    insert_all,
-    is_before,
-    make_lists,
-    refresh_top,
-    remove,
-    slots_left,
-)
-from selector.nearest import (
-    append_selected,
-    bound_importances,
-    choose_pivots,
-    distance,
-    find_nearest,
-    mean_of_nearest,
-)
+from selector.k_lists import make_lists
+from selector.leaf_tops import greatest_of, is_before, refresh_top
+from selector.leaf_tree import insert_all, remove
+from selector.leaf_updates import bring_up_to_date, catch_up
+from selector.nearest import distance, find_nearest, mean_of_nearest
+from selector.pivots import bound_importances, choose_pivots
+from selector.pool import FREE_ROWS, GROUP, KEYED, LEAF, LEAVES, NEXT_ROW, gather, slots_left
+from selector.selected_points import append_selected
 
 DONE, NEEDS_SLOTS, REJECTS_FULL = range(3)
 NOBODY, STALE, BARE, BEST = range(4)
@@ -240,11 +222,24 @@ def find_warm_up(pool: Any, seed: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
+def find_first(pool: Any) -> Any:
+    """Place of the first identifier, -1 without candidates: with nothing selected all are equal."""
+    best = -1
+    for leaf in range(pool.numbers[LEAVES]):
+        for place in range(leaf * LEAF, leaf * LEAF + pool.leaves[leaf].count):
+            if best < 0 or is_before(pool.codes, pool.rows[place], pool.rows[best]):
+                best = place
+    return best
+
+
+@njit(cache=True, error_model="numpy")
 def find_best(pool: Any, selected: Any, pivots: Any, warm_up: int, seed: Any) -> Any:
     """Place of the next pick: by draw in the warm-up, else by importance; else as `find_top`."""
     count = selected.size[0]
     if count < warm_up:
         return find_warm_up(pool, seed)
+    if count == 0:
+        return find_first(pool)
     k = pool.distances.shape[1]
     keyed = pool.numbers[KEYED]
     if (keyed != count) if count <= k else (keyed < k):
@@ -292,7 +287,7 @@ def select_points(
             return DONE if place == -1 else NEEDS_SLOTS
         row = pool.rows[place]
         gather(pool.coordinates, place, one[0])
-        if count < warm_up:
+        if count < max(warm_up, 1):
             importance, closest = importance_of_one(pool.distances.shape[1], selected, one)
         else:
             importance, closest = pool.bounds[place], pool.distances[pool.slots[place], 0]

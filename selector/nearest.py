@@ -6,11 +6,10 @@ smallest distance up; every operation is monotone under rounding, so importances
 bit as points are selected, once there are k of them.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from selector.lanes import (
     add_squared_difference,
@@ -22,65 +21,7 @@ from selector.lanes import (
     smallest,
     splat,
 )
-
-BLOCK = 64  # selected points per block of the lane layout
-ROUNDING = 2.0**-23
-TINY = np.float32(1e-36)  # above every distance² that float32 rounds to a subnormal
-PIVOTS = 256
-BOUND_SLACK = 1.0 + 1e-12  # a bound is summed in any order; this exceeds the difference
-
-
-class Selected(NamedTuple):
-    """The selected points, oldest first; written only by `append_selected`."""
-
-    lanes: NDArray[
-        np.float32
-    ]  # (capacity / 64 * dimension * 64,), [block][axis][lane], inf = unused
-    vectors: NDArray[np.float32]  # (capacity, dimension)
-    codes: NDArray[np.uint64]  # (capacity, 2)
-    evicted_near: NDArray[np.int64]  # (capacity,) evicted points whose nearest selected it was
-    size: NDArray[np.int64]  # (1,)
-
-
-class Pivots(NamedTuple):
-    """Some selected points with their own k nearest selected, for cheap upper bounds."""
-
-    lanes: NDArray[np.float32]  # as Selected.lanes
-    neighbours: NDArray[np.int32]  # (pivots, k) indices of selected points
-    size: NDArray[np.int64]  # (2,) pivots, and selected points when they were chosen
-
-
-def empty_selected(dimension: int, capacity: int) -> Selected:
-    """Room for `capacity` points, none there."""
-    blocks = -(-capacity // BLOCK)
-    return Selected(
-        lanes=np.full(blocks * dimension * BLOCK, np.inf, np.float32),
-        vectors=np.zeros((blocks * BLOCK, dimension), np.float32),
-        codes=np.zeros((blocks * BLOCK, 2), np.uint64),
-        evicted_near=np.zeros(blocks * BLOCK, np.int64),
-        size=np.zeros(1, np.int64),
-    )
-
-
-def grown_selected(selected: Selected, capacity: int) -> Selected:
-    """The same points with room for `capacity`."""
-    count = int(selected.size[0])
-    grown = empty_selected(selected.vectors.shape[1], capacity)
-    grown.lanes[: selected.lanes.size] = selected.lanes
-    grown.vectors[:count] = selected.vectors[:count]
-    grown.codes[:count] = selected.codes[:count]
-    grown.evicted_near[:count] = selected.evicted_near[:count]
-    grown.size[0] = count
-    return grown
-
-
-def empty_pivots(dimension: int, k: int) -> Pivots:
-    """No pivots yet."""
-    return Pivots(
-        lanes=np.full(PIVOTS * dimension, np.inf, np.float32),
-        neighbours=np.zeros((PIVOTS, k), np.int32),
-        size=np.zeros(2, np.int64),
-    )
+from selector.selected_points import BLOCK, ROUNDING, TINY
 
 
 @njit(cache=True, error_model="numpy")
@@ -122,21 +63,6 @@ def insert_distance(distances: Any, indices: Any, value: float, index: int) -> N
         position -= 1
     distances[position] = value
     indices[position] = index
-
-
-@njit(cache=True, error_model="numpy")
-def append_selected(selected: Any, vector: Any, code: Any) -> None:
-    """Add one point at the end; the caller has made room."""
-    at = selected.size[0]
-    dimension = vector.size
-    base = at // BLOCK * dimension * BLOCK + at % BLOCK
-    for axis in range(dimension):
-        selected.lanes[base + axis * BLOCK] = vector[axis]
-        selected.vectors[at, axis] = vector[axis]
-    selected.codes[at, 0] = code[0]
-    selected.codes[at, 1] = code[1]
-    selected.evicted_near[at] = 0
-    selected.size[0] = at + 1
 
 
 @njit(cache=True, error_model="numpy")
@@ -324,68 +250,3 @@ def keep_nearest(values: Any, hits: Any, hit_count: int, distances: Any, indices
     for h in range(hit_count):
         if values[h] < distances[k - 1]:
             insert_distance(distances, indices, values[h], hits[h])
-
-
-@njit(cache=True, error_model="numpy")
-def choose_pivots(selected: Any, pivots: Any) -> None:
-    """Take evenly spaced selected points, at most 256, and find the neighbours of each."""
-    count = selected.size[0]
-    number = min(count, PIVOTS)
-    dimension = selected.vectors.shape[1]
-    k = pivots.neighbours.shape[1]
-    vectors = np.empty((number, dimension), np.float32)
-    pivots.lanes[:] = np.inf
-    for i in range(number):
-        vectors[i] = selected.vectors[i * count // number]
-        base = i // BLOCK * dimension * BLOCK + i % BLOCK
-        for axis in range(dimension):
-            pivots.lanes[base + axis * BLOCK] = vectors[i, axis]
-    find_nearest(selected, vectors, np.empty((number, k)), pivots.neighbours[:number])
-    pivots.size[0] = number
-    pivots.size[1] = count
-
-
-@njit(cache=True, error_model="numpy")
-def nearest_pivot(lanes: Any, number: int, flat: Any, at: int, dimension: int) -> Any:
-    """Index of a pivot nearest to flat[at : at + dimension] in float32."""
-    zero = splat(np.float32(0))
-    best = 0
-    least = np.float32(np.inf)
-    for block in range((number + BLOCK - 1) // BLOCK):
-        s0, s1, s2, s3 = zero, zero, zero, zero
-        for axis in range(dimension):
-            p = (block * dimension + axis) * BLOCK
-            x = splat(flat[at + axis])
-            s0 = add_squared_difference(s0, load(lanes, p), x)
-            s1 = add_squared_difference(s1, load(lanes, p + 16), x)
-            s2 = add_squared_difference(s2, load(lanes, p + 32), x)
-            s3 = add_squared_difference(s3, load(lanes, p + 48), x)
-        here = smallest(minimum(minimum(s0, s1), minimum(s2, s3)))
-        if here < least:
-            least = here
-            limit = splat(here)
-            low = at_most(s0, limit) | (at_most(s1, limit) << np.uint64(16))
-            high = (at_most(s2, limit) << np.uint64(32)) | (at_most(s3, limit) << np.uint64(48))
-            best = block * BLOCK + lowest_bit(low | high)
-    return best
-
-
-@njit(cache=True, error_model="numpy")
-def bound_importances(selected: Any, pivots: Any, vectors: Any, bounds: Any) -> None:
-    """Upper bounds of importances: the mean distance to the k neighbours of a near pivot.
-
-    The mean over any k selected points bounds the mean over the k nearest, now and for ever.
-    """
-    number, dimension = vectors.shape
-    k = pivots.neighbours.shape[1]
-    flat = vectors.reshape(-1)
-    points = selected.vectors.reshape(-1)
-    neighbours = pivots.neighbours.reshape(-1)
-    lanes = pivots.lanes
-    for v in range(number):
-        pivot = nearest_pivot(lanes, pivots.size[0], flat, v * dimension, dimension)
-        total = 0.0
-        for i in range(pivot * k, (pivot + 1) * k):
-            at = neighbours[i] * dimension
-            total += distance(flat, v * dimension, points, at, dimension)
-        bounds[v] = total / k * BOUND_SLACK

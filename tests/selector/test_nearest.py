@@ -11,14 +11,9 @@ from selector.identifiers import (
     find,
     forget,
 )
-from selector.nearest import (
-    append_selected,
-    bound_importances,
-    choose_pivots,
-    empty_pivots,
-    empty_selected,
-    find_nearest,
-)
+from selector.nearest import find_nearest
+from selector.pivots import bound_importances, choose_pivots, empty_pivots
+from selector.selected_points import append_selected, empty_selected
 
 
 def selected_from(points):
