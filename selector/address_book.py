@@ -109,10 +109,12 @@ def open_selected(book: Any) -> Any:
     at = SELECTED
     return Selected(
         floats(book[at, 0], book[at, 1], book[at, 2]),
-        float_rows(book[at + 1, 0], book[at + 1, 1], book[at + 1, 2]),
-        word_rows(book[at + 2, 0], book[at + 2, 1], book[at + 2, 2]),
-        longs(book[at + 3, 0], book[at + 3, 1], book[at + 3, 2]),
+        floats(book[at + 1, 0], book[at + 1, 1], book[at + 1, 2]),
+        float_rows(book[at + 2, 0], book[at + 2, 1], book[at + 2, 2]),
+        word_rows(book[at + 3, 0], book[at + 3, 1], book[at + 3, 2]),
         longs(book[at + 4, 0], book[at + 4, 1], book[at + 4, 2]),
+        doubles(book[at + 5, 0], book[at + 5, 1], book[at + 5, 2]),
+        longs(book[at + 6, 0], book[at + 6, 1], book[at + 6, 2]),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from selector.lanes import equal_of_64, largest_of_64, lowest_bit
 from selector.pool import GROUP, LEAF, LEAVES
 
 
@@ -62,14 +63,18 @@ def greatest_of(values: Any, start: int, stop: int) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def top_place(bounds: Any, slots: Any, rows: Any, codes: Any, start: int, stop: int) -> Any:
-    """Place of the greatest bound in start..stop, -1 if that is empty."""
-    if start == stop:
+def top_place(bounds: Any, slots: Any, rows: Any, codes: Any, leaf: int, count: int) -> Any:
+    """Place of the greatest bound of a leaf with `count` candidates, -1 if there is none."""
+    if count == 0:
         return -1
-    greatest = greatest_of(bounds, start, stop)
-    best = -1
-    for place in range(start, stop):
-        if bounds[place] == greatest and (best < 0 or outranks(slots, rows, codes, place, best)):
+    start = leaf * LEAF
+    equals = equal_of_64(bounds, start, largest_of_64(bounds, start))
+    best = start + lowest_bit(equals)
+    equals &= equals - np.uint64(1)
+    while equals:
+        place = start + lowest_bit(equals)
+        equals &= equals - np.uint64(1)
+        if outranks(slots, rows, codes, place, best):
             best = place
     return best
 
@@ -77,11 +82,11 @@ def top_place(bounds: Any, slots: Any, rows: Any, codes: Any, start: int, stop: 
 @njit(cache=True, error_model="numpy")
 def refresh_top(pool: Any, leaf: int) -> None:
     """Find the leaf's greatest bound again."""
-    start = leaf * LEAF
-    stop = start + pool.leaves[leaf].count
-    best = top_place(pool.bounds, pool.slots, pool.rows, pool.codes, start, stop)
+    count = pool.leaves[leaf].count
+    best = top_place(pool.bounds, pool.slots, pool.rows, pool.codes, leaf, count)
     top = pool.bounds[best] if best >= 0 else -np.inf
-    set_top(pool.leaves, pool.numbers[LEAVES], pool.group_tops, leaf, top, max(best - start, 0))
+    lane = max(best - leaf * LEAF, 0)
+    set_top(pool.leaves, pool.numbers[LEAVES], pool.group_tops, leaf, top, lane)
 
 
 @njit(cache=True, error_model="numpy")
@@ -92,7 +97,6 @@ def refresh_dirty_tops(pool: Any) -> None:
     for leaf in range(leaf_count):
         if leaves[leaf].dirty:
             leaves[leaf].dirty = 0
-            start = leaf * LEAF
-            best = top_place(bounds, slots, rows, codes, start, start + leaves[leaf].count)
+            best = top_place(bounds, slots, rows, codes, leaf, leaves[leaf].count)
             top = bounds[best] if best >= 0 else -np.inf
-            set_top(leaves, leaf_count, group_tops, leaf, top, max(best - start, 0))
+            set_top(leaves, leaf_count, group_tops, leaf, top, max(best - leaf * LEAF, 0))

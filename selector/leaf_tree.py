@@ -51,21 +51,42 @@ def put(
 
 
 @njit(cache=True, error_model="numpy")
+def middle_value(values: Any, at: int) -> Any:
+    """(a value that about half of the 64 at `at` are below, whether all are equal)."""
+    low = values[at]
+    high = values[at]
+    for lane in range(1, LEAF):
+        low = min(low, values[at + lane])
+        high = max(high, values[at + lane])
+    if low == high:
+        return low, True
+    best = high
+    fewest = LEAF
+    for _ in range(12):
+        middle = low + np.float32(0.5) * (high - low)
+        below = 0
+        for lane in range(LEAF):
+            below += values[at + lane] < middle
+        if 0 < below < LEAF and abs(2 * below - LEAF) < fewest:
+            fewest = abs(2 * below - LEAF)
+            best = middle
+        if below < LEAF // 2:
+            low = middle
+        else:
+            high = middle
+    return best, False
+
+
+@njit(cache=True, error_model="numpy")
 def split(pool: Any, leaf: int, parent: int, dimension: int) -> None:
-    """Halve a full leaf at the median of its widest axis; identical points halve by lane."""
+    """Halve a full leaf near the median of its widest axis; identical points halve by lane."""
     box = leaf * 2 * dimension
     axis = 0
     for other in range(1, dimension):
         width = pool.boxes[box + dimension + other] - pool.boxes[box + other]
         if width > pool.boxes[box + dimension + axis] - pool.boxes[box + axis]:
             axis = other
-    base = leaf * dimension * LEAF
-    ordered = np.sort(pool.coordinates[base + axis * LEAF : base + (axis + 1) * LEAF])
-    middle = LEAF // 2
-    while middle < LEAF - 1 and ordered[middle] == ordered[0]:
-        middle += 1
-    value = ordered[middle]
-    identical = value == ordered[0]
+    value, identical = middle_value(pool.coordinates, (leaf * dimension + axis) * LEAF)
 
     vectors = np.empty((LEAF, dimension), np.float32)
     for lane in range(LEAF):
@@ -171,6 +192,7 @@ def remove_at(
         rows[place] = rows[last]
         places[rows[place]] = place
     kth_squared[last] = np.float32(-1)
+    bounds[last] = -np.inf
     leaves[leaf].count -= 1
     numbers[CANDIDATES] -= 1
     free_rows[numbers[FREE_ROWS]] = row

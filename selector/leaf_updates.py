@@ -5,7 +5,15 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from selector.lanes import add_squared_difference, at_most, load, lowest_bit, outside_squared, splat
+from selector.lanes import (
+    add_squared_difference,
+    at_most,
+    load,
+    lowest_bit,
+    outside_squared,
+    splat,
+    splat_at,
+)
 from selector.leaf_tops import set_top, top_place
 from selector.pool import LEAF, LEAVES
 from selector.selected_points import BLOCK, ROUNDING, TINY
@@ -20,7 +28,7 @@ def within_each(
     s0, s1, s2, s3 = zero, zero, zero, zero
     for axis in range(dimension):
         at = base + axis * LEAF
-        y = splat(point[point_at + axis])
+        y = splat_at(point, point_at + axis)
         s0 = add_squared_difference(s0, load(lanes, at), y)
         s1 = add_squared_difference(s1, load(lanes, at + 16), y)
         s2 = add_squared_difference(s2, load(lanes, at + 32), y)
@@ -40,8 +48,8 @@ def near_box(lanes: Any, base: int, boxes: Any, box: int, dimension: int, limit:
         squared = outside_squared(
             squared,
             load(lanes, base + axis * BLOCK),
-            splat(boxes[box + axis]),
-            splat(boxes[box + dimension + axis]),
+            splat_at(boxes, box + axis),
+            splat_at(boxes, box + dimension + axis),
         )
     return at_most(squared, splat(limit))
 
@@ -133,7 +141,7 @@ def catch_up(
         for place in range(start, stop):
             reach = kth_squared[place] if kth_squared[place] > reach else reach
         leaves[leaf].reach = reach
-        best = top_place(bounds, slots, rows, codes, start, stop)
+        best = top_place(bounds, slots, rows, codes, leaf, stop - start)
         set_top(leaves, leaf_count, group_tops, leaf, bounds[best], best - start)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from selector.lanes import (
+    add_product,
     add_squared_difference,
     at_most,
     bit_count,
@@ -20,8 +21,14 @@ from selector.lanes import (
     minimum,
     smallest,
     splat,
+    splat_at,
+    store_smallest_of_four,
 )
 from selector.selected_points import BLOCK, ROUNDING, TINY
+
+TILE = 8  # blocks that stay in the nearest cache while all vectors pass over them
+LARGEST_SPAN = 1e18  # its square is far from overflow in float32
+SMALLEST_SQUARE = 1e-30  # far from underflow
 
 
 @njit(cache=True, error_model="numpy")
@@ -75,7 +82,7 @@ def smallest_of_one(
         p0, p1, p2, p3 = zero, zero, zero, zero
         for axis in range(dimension):
             s = (block * dimension + axis) * BLOCK
-            x = splat(flat[at + axis])
+            x = splat_at(flat, at + axis)
             p0 = add_squared_difference(p0, load(lanes, s), x)
             p1 = add_squared_difference(p1, load(lanes, s + 16), x)
             p2 = add_squared_difference(p2, load(lanes, s + 32), x)
@@ -84,58 +91,71 @@ def smallest_of_one(
 
 
 @njit(cache=True, error_model="numpy")
-def smallest_of_four(
-    lanes: Any, blocks: int, flat: Any, at: int, dimension: int, minima: Any, into: int, width: int
-) -> None:
-    """As `smallest_of_one` for four consecutive vectors, which share the loads."""
-    zero = splat(np.float32(0))
-    for block in range(blocks):
-        p0, p1, p2, p3 = zero, zero, zero, zero
-        q0, q1, q2, q3 = zero, zero, zero, zero
-        r0, r1, r2, r3 = zero, zero, zero, zero
-        u0, u1, u2, u3 = zero, zero, zero, zero
+def smallest_products_of_four(
+    products: Any, first: int, stop: int, flat: Any, at: int, dimension: int, minima: Any,
+    into: int, width: int,
+) -> None:  # fmt: skip
+    """minima[into + i * width + b] = least float32 |s'|² - 2 x'·s' over blocks b, four x' at `at`.
+
+    That is |x' - s'|² - |x'|² in half the operations, but with an absolute error.
+    """
+    for block in range(first, stop):
+        s = block * (1 + dimension) * BLOCK
+        p0, p1 = load(products, s), load(products, s + 16)
+        p2, p3 = load(products, s + 32), load(products, s + 48)
+        q0, q1, q2, q3 = p0, p1, p2, p3
+        r0, r1, r2, r3 = p0, p1, p2, p3
+        u0, u1, u2, u3 = p0, p1, p2, p3
         for axis in range(dimension):
-            s = (block * dimension + axis) * BLOCK
-            s0, s1 = load(lanes, s), load(lanes, s + 16)
-            s2, s3 = load(lanes, s + 32), load(lanes, s + 48)
-            x = splat(flat[at + axis])
-            p0 = add_squared_difference(p0, s0, x)
-            p1 = add_squared_difference(p1, s1, x)
-            p2 = add_squared_difference(p2, s2, x)
-            p3 = add_squared_difference(p3, s3, x)
-            x = splat(flat[at + dimension + axis])
-            q0 = add_squared_difference(q0, s0, x)
-            q1 = add_squared_difference(q1, s1, x)
-            q2 = add_squared_difference(q2, s2, x)
-            q3 = add_squared_difference(q3, s3, x)
-            x = splat(flat[at + 2 * dimension + axis])
-            r0 = add_squared_difference(r0, s0, x)
-            r1 = add_squared_difference(r1, s1, x)
-            r2 = add_squared_difference(r2, s2, x)
-            r3 = add_squared_difference(r3, s3, x)
-            x = splat(flat[at + 3 * dimension + axis])
-            u0 = add_squared_difference(u0, s0, x)
-            u1 = add_squared_difference(u1, s1, x)
-            u2 = add_squared_difference(u2, s2, x)
-            u3 = add_squared_difference(u3, s3, x)
-        minima[into + block] = smallest(minimum(minimum(p0, p1), minimum(p2, p3)))
-        minima[into + width + block] = smallest(minimum(minimum(q0, q1), minimum(q2, q3)))
-        minima[into + 2 * width + block] = smallest(minimum(minimum(r0, r1), minimum(r2, r3)))
-        minima[into + 3 * width + block] = smallest(minimum(minimum(u0, u1), minimum(u2, u3)))
+            s += BLOCK
+            s0, s1 = load(products, s), load(products, s + 16)
+            s2, s3 = load(products, s + 32), load(products, s + 48)
+            x = splat_at(flat, at + axis)
+            p0 = add_product(p0, s0, x)
+            p1 = add_product(p1, s1, x)
+            p2 = add_product(p2, s2, x)
+            p3 = add_product(p3, s3, x)
+            x = splat_at(flat, at + dimension + axis)
+            q0 = add_product(q0, s0, x)
+            q1 = add_product(q1, s1, x)
+            q2 = add_product(q2, s2, x)
+            q3 = add_product(q3, s3, x)
+            x = splat_at(flat, at + 2 * dimension + axis)
+            r0 = add_product(r0, s0, x)
+            r1 = add_product(r1, s1, x)
+            r2 = add_product(r2, s2, x)
+            r3 = add_product(r3, s3, x)
+            x = splat_at(flat, at + 3 * dimension + axis)
+            u0 = add_product(u0, s0, x)
+            u1 = add_product(u1, s1, x)
+            u2 = add_product(u2, s2, x)
+            u3 = add_product(u3, s3, x)
+        store_smallest_of_four(
+            minima, into + block, width,
+            minimum(minimum(p0, p1), minimum(p2, p3)), minimum(minimum(q0, q1), minimum(q2, q3)),
+            minimum(minimum(r0, r1), minimum(r2, r3)), minimum(minimum(u0, u1), minimum(u2, u3)),
+        )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
-def smallest_per_block(
-    lanes: Any, blocks: int, flat: Any, number: int, dimension: int, minima: Any, width: int
-) -> None:
-    """minima[v * width + b] = least float32 |vector v - s|² over block b of selected points."""
-    v = 0
-    while v + 4 <= number:
-        smallest_of_four(lanes, blocks, flat, v * dimension, dimension, minima, v * width, width)
-        v += 4
-    while v < number:
-        smallest_of_one(lanes, blocks, flat, v * dimension, dimension, minima, v * width)
-        v += 1
+def within_products(
+    products: Any, block: int, vector: Any, vector_at: int, dimension: int, limit: Any
+) -> Any:
+    """Bit i is set where point i of a block has float32 |s'|² - 2 x'·s' <= limit."""
+    s = block * (1 + dimension) * BLOCK
+    s0, s1 = load(products, s), load(products, s + 16)
+    s2, s3 = load(products, s + 32), load(products, s + 48)
+    for axis in range(dimension):
+        s += BLOCK
+        x = splat_at(vector, vector_at + axis)
+        s0 = add_product(s0, load(products, s), x)
+        s1 = add_product(s1, load(products, s + 16), x)
+        s2 = add_product(s2, load(products, s + 32), x)
+        s3 = add_product(s3, load(products, s + 48), x)
+    bound = splat(limit)
+    low = at_most(s0, bound) | (at_most(s1, bound) << np.uint64(16))
+    high = (at_most(s2, bound) << np.uint64(32)) | (at_most(s3, bound) << np.uint64(48))
+    return low | high
 
 
 @njit(cache=True, error_model="numpy")
@@ -150,7 +170,7 @@ def within(
     s3 = zero
     for axis in range(dimension):
         at = base + axis * stride
-        x = splat(vector[vector_at + axis])
+        x = splat_at(vector, vector_at + axis)
         s0 = add_squared_difference(s0, load(lanes, at), x)
         s1 = add_squared_difference(s1, load(lanes, at + 16), x)
         s2 = add_squared_difference(s2, load(lanes, at + 32), x)
@@ -172,12 +192,12 @@ def count_at_most(values: Any, start: int, size: int, limit: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def limit_of_k(values: Any, start: int, size: int, k: int) -> Any:
+def limit_of_k(values: Any, start: int, size: int, k: int, low: Any) -> Any:
     """A value that at least k, and hardly more, of values[start : start + size] do not exceed.
 
-    Bisection from the largest of the first k: a sort of a few dozen values costs five times more.
+    Bisection between `low`, which none is below, and the largest of the first k: a sort of a few
+    dozen values costs five times more.
     """
-    low = np.float32(0)
     high = values[start]
     for i in range(1, k):
         high = max(high, values[start + i])
@@ -196,6 +216,72 @@ def limit_of_k(values: Any, start: int, size: int, k: int) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
+def hits_by_products(
+    selected: Any, minima: Any, start: int, width: int, k: int, shifted: Any, at: int, hits: Any
+) -> Any:  # fmt: skip
+    """Number of selected points that may be among the k nearest of x', -1 if too ill-conditioned.
+
+    shifted[at : at + d] holds x', minima[start :] its block minima of |s'|² - 2 x'·s', both sides
+    relative to the first selected point. Rounding x', s', the norm and the sum errs by less than
+    error = (d + 8) 2⁻²³ (|x'| + greatest |s'|)² [half of it by the standard bound], so k points are
+    within limit + error, and each that is no further has a value of at most limit + 2 error.
+    """
+    dimension = selected.vectors.shape[1]
+    squared = 0.0
+    for axis in range(at, at + dimension):
+        squared += np.float64(shifted[axis]) * np.float64(shifted[axis])
+    span = np.sqrt(squared) + selected.extent[0]
+    error = (dimension + 8) * ROUNDING * span * span
+    if not span < LARGEST_SPAN:
+        return -1
+    limit = limit_of_k(minima, start, width, k, np.float32(-squared - error))
+    if not error + SMALLEST_SQUARE < 0.1 * (limit + squared):
+        return -1
+    limit = np.float32(limit + 2.0 * error)
+    number = 0
+    bound = splat(limit)
+    for group in range(0, width, 16):
+        promising = at_most(load(minima, start + group), bound)
+        while promising:
+            block = group + lowest_bit(promising)
+            promising &= promising - np.uint64(1)
+            near = within_products(selected.products, block, shifted, at, dimension, limit)
+            while near:
+                hits[number] = block * BLOCK + lowest_bit(near)
+                near &= near - np.uint64(1)
+                number += 1
+    return number
+
+
+@njit(cache=True, error_model="numpy")
+def hits_by_differences(
+    selected: Any, blocks: int, pruned: bool, k: int, flat: Any, at: int, hits: Any
+) -> Any:
+    """As `hits_by_products` from |x - s|², whose float32 error is relative: it always works."""
+    count = selected.size[0]
+    dimension = selected.vectors.shape[1]
+    lanes = selected.lanes
+    width = (blocks + 15) // 16 * 16
+    minima = np.full(width, np.float32(np.inf))
+    limit = np.float32(np.inf)
+    if pruned:
+        smallest_of_one(lanes, blocks, flat, at, dimension, minima, 0)
+        margin = np.float32(1.0 + 2.0 * (dimension + 8) * ROUNDING)
+        limit = limit_of_k(minima, 0, width, k, np.float32(0)) * margin + TINY
+    number = 0
+    for block in range(blocks):
+        if not pruned or minima[block] <= limit:
+            near = within(lanes, block * dimension * BLOCK, BLOCK, flat, at, dimension, limit)
+            while near:
+                index = block * BLOCK + lowest_bit(near)
+                near &= near - np.uint64(1)
+                if index < count:
+                    hits[number] = index
+                    number += 1
+    return number
+
+
+@njit(cache=True, error_model="numpy")
 def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> None:
     """The k nearest selected points of each vector, ascending, padded with inf and -1.
 
@@ -208,34 +294,31 @@ def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> N
     k = distances.shape[1]
     blocks = (count + BLOCK - 1) // BLOCK
     width = (blocks + 15) // 16 * 16
-    minima = np.full((number, width), np.float32(np.inf))
     pruned = blocks > k
-    flat_minima = minima.reshape(-1)
-    if pruned:
-        smallest_per_block(
-            selected.lanes, blocks, vectors.reshape(-1), number, dimension, flat_minima, width
-        )
-    margin = np.float32(1.0 + 2.0 * (dimension + 8) * ROUNDING)
     flat = vectors.reshape(-1)
     rows = selected.vectors.reshape(-1)
-    lanes = selected.lanes
-    hits = np.empty(count, np.int32)
-    values = np.empty(count)
+    hits = np.empty(blocks * BLOCK, np.int32)
+    values = np.empty(blocks * BLOCK)
+    fours = (number + 3) // 4
+    minima = np.full(4 * fours * width if pruned else 0, np.float32(np.inf))
+    shifted = np.zeros(4 * fours * dimension, np.float32)
+    if pruned:
+        for i in range(number * dimension):
+            shifted[i] = flat[i] - rows[i % dimension]
+        for first in range(0, blocks, TILE):
+            for four in range(fours):
+                smallest_products_of_four(
+                    selected.products, first, min(first + TILE, blocks), shifted,
+                    4 * four * dimension, dimension, minima, 4 * four * width, width,
+                )  # fmt: skip
     for v in range(number):
-        limit = np.float32(np.inf)
+        hit_count = -1
         if pruned:
-            limit = limit_of_k(flat_minima, v * width, width, k) * margin + TINY
-        hit_count = 0
-        for block in range(blocks):
-            if not pruned or flat_minima[v * width + block] <= limit:
-                base = block * dimension * BLOCK
-                near = within(lanes, base, BLOCK, flat, v * dimension, dimension, limit)
-                while near:
-                    index = block * BLOCK + lowest_bit(near)
-                    near &= near - np.uint64(1)
-                    if index < count:
-                        hits[hit_count] = index
-                        hit_count += 1
+            hit_count = hits_by_products(
+                selected, minima, v * width, width, k, shifted, v * dimension, hits
+            )
+        if hit_count < 0:
+            hit_count = hits_by_differences(selected, blocks, pruned, k, flat, v * dimension, hits)
         for h in range(hit_count):
             values[h] = distance(flat, v * dimension, rows, hits[h] * dimension, dimension)
         keep_nearest(values, hits, hit_count, distances[v], indices[v])
@@ -243,8 +326,26 @@ def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> N
 
 @njit(cache=True, error_model="numpy")
 def keep_nearest(values: Any, hits: Any, hit_count: int, distances: Any, indices: Any) -> None:
-    """The smallest of values[:hit_count] ascending, with their hits; equal ones in hit order."""
+    """The smallest of values[:hit_count] ascending, with their hits; equal ones in hit order.
+
+    Few values are ranked by comparing all pairs, which has no branches to mispredict.
+    """
     k = distances.size
+    for i in range(min(hit_count, k), k):
+        distances[i] = np.inf
+        indices[i] = -1
+    if hit_count <= 32:
+        for h in range(hit_count):
+            value = values[h]
+            rank = 0
+            for other in range(h):
+                rank += values[other] <= value
+            for other in range(h + 1, hit_count):
+                rank += values[other] < value
+            if rank < k:
+                distances[rank] = value
+                indices[rank] = hits[h]
+        return
     distances[:] = np.inf
     indices[:] = -1
     for h in range(hit_count):

@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 from selector.lanes import (
     add_squared_difference,
+    aligned,
     at_most,
     load,
     lowest_bit,
     minimum,
     smallest,
     splat,
+    splat_at,
 )
 from selector.nearest import distance, find_nearest
 from selector.selected_points import BLOCK
@@ -33,7 +35,7 @@ class Pivots(NamedTuple):
 def empty_pivots(dimension: int, k: int) -> Pivots:
     """No pivots yet."""
     return Pivots(
-        lanes=np.full(PIVOTS * dimension, np.inf, np.float32),
+        lanes=aligned(PIVOTS * dimension, np.float32),
         neighbours=np.zeros((PIVOTS, k), np.int32),
         size=np.zeros(2, np.int64),
     )
@@ -68,7 +70,7 @@ def nearest_pivot(lanes: Any, number: int, flat: Any, at: int, dimension: int) -
         s0, s1, s2, s3 = zero, zero, zero, zero
         for axis in range(dimension):
             p = (block * dimension + axis) * BLOCK
-            x = splat(flat[at + axis])
+            x = splat_at(flat, at + axis)
             s0 = add_squared_difference(s0, load(lanes, p), x)
             s1 = add_squared_difference(s1, load(lanes, p + 16), x)
             s2 = add_squared_difference(s2, load(lanes, p + 32), x)

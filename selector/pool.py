@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from selector.lanes import aligned
+
 LEAF = 64  # also the width of a float32 filter mask
 BATCH = 256  # lists made in one pass over the selected points
 GROUP = 64  # leaves whose greatest top is kept as one number
@@ -37,7 +39,7 @@ class Pool(NamedTuple):
     """Candidates by leaf and lane; rows are their stable numbers. Written by the kernels here."""
 
     coordinates: NDArray[np.float32]  # (leaves * dimension * 64,), [leaf][axis][lane]
-    bounds: NDArray[np.float64]  # (leaves * 64,) importance, or an upper bound of it
+    bounds: NDArray[np.float64]  # (leaves * 64,) importance or an upper bound of it, -inf unused
     kth_squared: NDArray[np.float32]  # (leaves * 64,) filter threshold, -1 without a list
     slots: NDArray[np.int32]  # (leaves * 64,) index of the k-list, -1 without
     rows: NDArray[np.int32]  # (leaves * 64,)
@@ -59,9 +61,9 @@ def empty_pool(dimension: int, k: int, leaves: int, slots: int, rows: int) -> Po
     groups = -(-leaves // GROUP)
     leaves = groups * GROUP
     pool = Pool(
-        coordinates=np.empty(leaves * dimension * LEAF, np.float32),
-        bounds=np.empty(leaves * LEAF),
-        kth_squared=np.empty(leaves * LEAF, np.float32),
+        coordinates=aligned(leaves * dimension * LEAF, np.float32),
+        bounds=aligned(leaves * LEAF, np.float64),
+        kth_squared=aligned(leaves * LEAF, np.float32),
         slots=np.empty(leaves * LEAF, np.int32),
         rows=np.empty(leaves * LEAF, np.int32),
         boxes=np.empty(leaves * 2 * dimension, np.float32),
@@ -104,7 +106,7 @@ def grown_pool(pool: Pool, leaves: int, slots: int, rows: int) -> Pool:
     for name, length in lengths.items():
         array = getattr(pool, name)
         if length > len(array):
-            larger = np.empty((length, *array.shape[1:]), array.dtype)
+            larger = aligned((length, *array.shape[1:]), array.dtype)
             larger[: len(array)] = array
             if name == "group_tops":
                 larger[len(array) :] = -np.inf
@@ -133,6 +135,7 @@ def open_leaf(pool: Any, applied: int) -> Any:
         pool.boxes[box + dimension + axis] = np.float32(-np.inf)
     for lane in range(LEAF):
         pool.kth_squared[leaf * LEAF + lane] = np.float32(-1)
+        pool.bounds[leaf * LEAF + lane] = -np.inf
     return leaf
 
 
