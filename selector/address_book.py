@@ -67,7 +67,6 @@ float_rows = _view(np.float32, 2)
 doubles = _view(np.float64, 1)
 double_rows = _view(np.float64, 2)
 ints = _view(np.int32, 1)
-int_rows = _view(np.int32, 2)
 longs = _view(np.int64, 1)
 words = _view(np.uint64, 1)
 word_rows = _view(np.uint64, 2)
@@ -124,7 +123,7 @@ def open_pivots(book: Any) -> Any:
     at = PIVOTS_AT
     return Pivots(
         floats(book[at, 0], book[at, 1], book[at, 2]),
-        int_rows(book[at + 1, 0], book[at + 1, 1], book[at + 1, 2]),
+        floats(book[at + 1, 0], book[at + 1, 1], book[at + 1, 2]),
         longs(book[at + 2, 0], book[at + 2, 1], book[at + 2, 2]),
     )
 

@@ -94,7 +94,7 @@ def bound_all(
         pool.numbers[KEYED] = -1
         return
     refresh_pivots(selected, pivots, k)
-    bound_importances(selected, pivots, vectors, bounds)
+    bound_importances(pivots, vectors, bounds)
 
 
 @njit(cache=True, error_model="numpy")
@@ -131,7 +131,7 @@ def rekey(pool: Any, selected: Any, pivots: Any) -> None:
                 places[number] = place
                 number += 1
         if count > k:
-            bound_importances(selected, pivots, vectors[:number], bounds)
+            bound_importances(pivots, vectors[:number], bounds)
         else:
             find_nearest(selected, vectors[:number], distances[:number], indices[:number])
             for i in range(number):

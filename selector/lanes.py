@@ -220,6 +220,13 @@ def _doubles(context: Any, builder: Any, array_type: Any, array: Any, offset: An
     return parts
 
 
+def _splat_double(builder: Any, scalar: Any) -> Any:
+    zero = ir.Constant(ir.IntType(32), 0)
+    first = builder.insert_element(ir.Constant(DOUBLES, ir.Undefined), scalar, zero)
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), 8), None)
+    return builder.shuffle_vector(first, first, mask)
+
+
 @intrinsic
 def largest_of_64(typingctx: Any, array: Any, offset: Any) -> tuple[Any, Callable[..., Any]]:
     """max(array[offset : offset + 64]) of a flat float64 array without NaN; no bounds check."""
@@ -248,10 +255,7 @@ def equal_of_64(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         parts = _doubles(context, builder, signature.args[0], *arguments[:2])
-        zero = ir.Constant(ir.IntType(32), 0)
-        first = builder.insert_element(ir.Constant(DOUBLES, ir.Undefined), arguments[2], zero)
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), 8), None)
-        wanted = builder.shuffle_vector(first, first, mask)
+        wanted = _splat_double(builder, arguments[2])
         word = ir.IntType(64)
         bits = ir.Constant(word, 0)
         for i, part in enumerate(parts):
@@ -261,6 +265,64 @@ def equal_of_64(
         return bits
 
     return types.uint64(array, types.intp, types.float64), generate
+
+
+@intrinsic
+def sum_of_roots(
+    typingctx: Any, total: Any, squares: Any, slack: Any, count: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """total (float64) + the sum of sqrt(squares + slack) over the first `count` lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        total, squares, slack, count = arguments
+        root = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+            builder.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.sqrt.v{LANES}f32"
+        )
+        value = builder.call(root, [builder.fadd(squares, slack)])
+        word = ir.VectorType(ir.IntType(32), LANES)
+        numbers = ir.Constant(word, list(range(LANES)))
+        narrow = builder.trunc(count, ir.IntType(32))
+        zero = ir.Constant(ir.IntType(32), 0)
+        first = builder.insert_element(ir.Constant(word, ir.Undefined), narrow, zero)
+        limit = builder.shuffle_vector(
+            first, ir.Constant(word, ir.Undefined), ir.Constant(word, None)
+        )
+        used = builder.icmp_signed("<", numbers, limit)
+        value = builder.select(used, value, ir.Constant(VECTOR, [0.0] * LANES))
+        width = LANES // 2
+        while width:
+            order = [i ^ width for i in range(LANES)]
+            mask = ir.Constant(word, order)
+            value = builder.fadd(value, builder.shuffle_vector(value, value, mask))
+            width //= 2
+        last = builder.extract_element(value, zero)
+        return builder.fadd(total, builder.fpext(last, ir.DoubleType()))
+
+    return types.float64(types.float64, lanes_type, lanes_type, types.int64), generate
+
+
+@intrinsic
+def compared_16(
+    typingctx: Any, array: Any, offset: Any, value: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """Two masks of array[offset : offset + 16], flat float64: below `value`, and equal to it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        parts = _doubles(context, builder, signature.args[0], *arguments[:2])[:2]
+        wanted = _splat_double(builder, arguments[2])
+        word = ir.IntType(64)
+        masks = []
+        for operator in ("<", "=="):
+            bits = ir.Constant(word, 0)
+            for i, part in enumerate(parts):
+                true = builder.fcmp_ordered(operator, part, wanted)
+                wide = builder.zext(builder.bitcast(true, ir.IntType(8)), word)
+                bits = builder.or_(bits, builder.shl(wide, ir.Constant(word, 8 * i)))
+            masks.append(bits)
+        return context.make_tuple(builder, signature.return_type, masks)
+
+    pair = types.UniTuple(types.uint64, 2)
+    return pair(array, types.intp, types.float64), generate
 
 
 @intrinsic

@@ -16,6 +16,7 @@ from selector.lanes import (
     add_squared_difference,
     at_most,
     bit_count,
+    compared_16,
     load,
     lowest_bit,
     minimum,
@@ -26,6 +27,7 @@ from selector.lanes import (
 )
 from selector.selected_points import BLOCK, ROUNDING, TINY
 
+RANKED = 64  # values that are sorted by counting
 TILE = 8  # blocks that stay in the nearest cache while all vectors pass over them
 LARGEST_SPAN = 1e18  # its square is far from overflow in float32
 SMALLEST_SQUARE = 1e-30  # far from underflow
@@ -217,7 +219,8 @@ def limit_of_k(values: Any, start: int, size: int, k: int, low: Any) -> Any:
 
 @njit(cache=True, error_model="numpy")
 def hits_by_products(
-    selected: Any, minima: Any, start: int, width: int, k: int, shifted: Any, at: int, hits: Any
+    products: Any, extent: float, dimension: int, minima: Any, start: int, width: int, k: int,
+    shifted: Any, at: int, hits: Any,
 ) -> Any:  # fmt: skip
     """Number of selected points that may be among the k nearest of x', -1 if too ill-conditioned.
 
@@ -226,11 +229,10 @@ def hits_by_products(
     error = (d + 8) 2⁻²³ (|x'| + greatest |s'|)² [half of it by the standard bound], so k points are
     within limit + error, and each that is no further has a value of at most limit + 2 error.
     """
-    dimension = selected.vectors.shape[1]
     squared = 0.0
     for axis in range(at, at + dimension):
         squared += np.float64(shifted[axis]) * np.float64(shifted[axis])
-    span = np.sqrt(squared) + selected.extent[0]
+    span = np.sqrt(squared) + extent
     error = (dimension + 8) * ROUNDING * span * span
     if not span < LARGEST_SPAN:
         return -1
@@ -245,7 +247,7 @@ def hits_by_products(
         while promising:
             block = group + lowest_bit(promising)
             promising &= promising - np.uint64(1)
-            near = within_products(selected.products, block, shifted, at, dimension, limit)
+            near = within_products(products, block, shifted, at, dimension, limit)
             while near:
                 hits[number] = block * BLOCK + lowest_bit(near)
                 near &= near - np.uint64(1)
@@ -297,8 +299,9 @@ def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> N
     pruned = blocks > k
     flat = vectors.reshape(-1)
     rows = selected.vectors.reshape(-1)
+    flat_distances, flat_indices = distances.reshape(-1), indices.reshape(-1)
     hits = np.empty(blocks * BLOCK, np.int32)
-    values = np.empty(blocks * BLOCK)
+    values = np.empty(max(blocks, 1) * BLOCK)
     fours = (number + 3) // 4
     minima = np.full(4 * fours * width if pruned else 0, np.float32(np.inf))
     shifted = np.zeros(4 * fours * dimension, np.float32)
@@ -315,39 +318,53 @@ def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> N
         hit_count = -1
         if pruned:
             hit_count = hits_by_products(
-                selected, minima, v * width, width, k, shifted, v * dimension, hits
+                selected.products,
+                selected.extent[0],
+                dimension,
+                minima,
+                v * width,
+                width,
+                k,
+                shifted,
+                v * dimension,
+                hits,
             )
         if hit_count < 0:
             hit_count = hits_by_differences(selected, blocks, pruned, k, flat, v * dimension, hits)
         for h in range(hit_count):
             values[h] = distance(flat, v * dimension, rows, hits[h] * dimension, dimension)
-        keep_nearest(values, hits, hit_count, distances[v], indices[v])
+        for h in range(hit_count, RANKED):
+            values[h] = np.inf
+        keep_nearest(values, hits, hit_count, flat_distances, flat_indices, v * k, k)
 
 
 @njit(cache=True, error_model="numpy")
-def keep_nearest(values: Any, hits: Any, hit_count: int, distances: Any, indices: Any) -> None:
-    """The smallest of values[:hit_count] ascending, with their hits; equal ones in hit order.
+def keep_nearest(
+    values: Any, hits: Any, hit_count: int, distances: Any, indices: Any, at: int, k: int
+) -> None:
+    """The k smallest of values[:hit_count] ascending, with their hits; equal ones in hit order.
 
-    Few values are ranked by comparing all pairs, which has no branches to mispredict.
+    Up to 64 values, inf behind the last, are ranked by counting, which has no branches to
+    mispredict; written to distances[at : at + k] and indices[at : at + k].
     """
-    k = distances.size
-    for i in range(min(hit_count, k), k):
-        distances[i] = np.inf
-        indices[i] = -1
-    if hit_count <= 32:
+    if hit_count > RANKED:
+        distances[at : at + k] = np.inf
+        indices[at : at + k] = -1
         for h in range(hit_count):
-            value = values[h]
-            rank = 0
-            for other in range(h):
-                rank += values[other] <= value
-            for other in range(h + 1, hit_count):
-                rank += values[other] < value
-            if rank < k:
-                distances[rank] = value
-                indices[rank] = hits[h]
+            if values[h] < distances[at + k - 1]:
+                insert_distance(distances[at : at + k], indices[at : at + k], values[h], hits[h])
         return
-    distances[:] = np.inf
-    indices[:] = -1
+    for i in range(min(hit_count, k), k):
+        distances[at + i] = np.inf
+        indices[at + i] = -1
+    parts = (hit_count + 15) // 16
     for h in range(hit_count):
-        if values[h] < distances[k - 1]:
-            insert_distance(distances, indices, values[h], hits[h])
+        value = values[h]
+        rank = 0
+        for part in range(parts):
+            less, equal = compared_16(values, 16 * part, value)
+            before = (np.uint64(1) << np.uint64(min(max(h - 16 * part, 0), 16))) - np.uint64(1)
+            rank += bit_count(less | (equal & before))
+        if rank < k:
+            distances[at + rank] = value
+            indices[at + rank] = hits[h]

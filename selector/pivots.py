@@ -7,6 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from selector.lanes import (
+    LANES,
     add_squared_difference,
     aligned,
     at_most,
@@ -16,28 +17,28 @@ from selector.lanes import (
     smallest,
     splat,
     splat_at,
+    sum_of_roots,
 )
-from selector.nearest import distance, find_nearest
-from selector.selected_points import BLOCK
+from selector.nearest import find_nearest
+from selector.selected_points import BLOCK, ROUNDING, TINY
 
 PIVOTS = 256
-BOUND_SLACK = 1.0 + 1e-12  # a bound is summed in any order; this exceeds the difference
 
 
 class Pivots(NamedTuple):
     """Some selected points with their own k nearest selected, for cheap upper bounds."""
 
     lanes: NDArray[np.float32]  # as Selected.lanes
-    neighbours: NDArray[np.int32]  # (pivots, k) indices of selected points
-    size: NDArray[np.int64]  # (2,) pivots, and selected points when they were chosen
+    around: NDArray[np.float32]  # [pivot][sixteen neighbours][axis][lane], their coordinates
+    size: NDArray[np.int64]  # (3,) pivots, selected points when they were chosen, k
 
 
 def empty_pivots(dimension: int, k: int) -> Pivots:
     """No pivots yet."""
     return Pivots(
         lanes=aligned(PIVOTS * dimension, np.float32),
-        neighbours=np.zeros((PIVOTS, k), np.int32),
-        size=np.zeros(2, np.int64),
+        around=aligned(PIVOTS * -(-k // LANES) * LANES * dimension, np.float32),
+        size=np.array([0, 0, k]),
     )
 
 
@@ -47,7 +48,7 @@ def choose_pivots(selected: Any, pivots: Any) -> None:
     count = selected.size[0]
     number = min(count, PIVOTS)
     dimension = selected.vectors.shape[1]
-    k = pivots.neighbours.shape[1]
+    k = pivots.size[2]
     vectors = np.empty((number, dimension), np.float32)
     pivots.lanes[:] = np.inf
     for i in range(number):
@@ -55,7 +56,15 @@ def choose_pivots(selected: Any, pivots: Any) -> None:
         base = i // BLOCK * dimension * BLOCK + i % BLOCK
         for axis in range(dimension):
             pivots.lanes[base + axis * BLOCK] = vectors[i, axis]
-    find_nearest(selected, vectors, np.empty((number, k)), pivots.neighbours[:number])
+    neighbours = np.empty((number, k), np.int32)
+    find_nearest(selected, vectors, np.empty((number, k)), neighbours)
+    pivots.around[:] = 0
+    parts = (k + LANES - 1) // LANES
+    for i in range(number):
+        for j in range(k):
+            base = (i * parts + j // LANES) * dimension * LANES + j % LANES
+            for axis in range(dimension):
+                pivots.around[base + axis * LANES] = selected.vectors[neighbours[i, j], axis]
     pivots.size[0] = number
     pivots.size[1] = count
 
@@ -86,21 +95,29 @@ def nearest_pivot(lanes: Any, number: int, flat: Any, at: int, dimension: int) -
 
 
 @njit(cache=True, error_model="numpy")
-def bound_importances(selected: Any, pivots: Any, vectors: Any, bounds: Any) -> None:
+def bound_importances(pivots: Any, vectors: Any, bounds: Any) -> None:
     """Upper bounds of importances: the mean distance to the k neighbours of a near pivot.
 
-    The mean over any k selected points bounds the mean over the k nearest, now and for ever.
+    The mean over any k selected points bounds the mean over the k nearest, now and for ever. It is
+    summed in float32: d squares and 16 roots err by less than (d + 16) roundings, underflow by
+    less than TINY in a square; overflow gives infinity, which is a bound.
     """
     number, dimension = vectors.shape
-    k = pivots.neighbours.shape[1]
+    k = pivots.size[2]
     flat = vectors.reshape(-1)
-    points = selected.vectors.reshape(-1)
-    neighbours = pivots.neighbours.reshape(-1)
-    lanes = pivots.lanes
+    lanes, around = pivots.lanes, pivots.around
+    parts = (k + LANES - 1) // LANES
+    slack = splat(TINY)
+    margin = (1.0 + (dimension + 16) * ROUNDING) / k
     for v in range(number):
-        pivot = nearest_pivot(lanes, pivots.size[0], flat, v * dimension, dimension)
+        at = v * dimension
+        pivot = nearest_pivot(lanes, pivots.size[0], flat, at, dimension)
         total = 0.0
-        for i in range(pivot * k, (pivot + 1) * k):
-            at = neighbours[i] * dimension
-            total += distance(flat, v * dimension, points, at, dimension)
-        bounds[v] = total / k * BOUND_SLACK
+        for part in range(parts):
+            base = (pivot * parts + part) * dimension * LANES
+            squares = splat(np.float32(0))
+            for axis in range(dimension):
+                near = load(around, base + axis * LANES)
+                squares = add_squared_difference(squares, near, splat_at(flat, at + axis))
+            total = sum_of_roots(total, squares, slack, k - part * LANES)
+        bounds[v] = total * margin
