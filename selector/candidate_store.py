@@ -91,7 +91,7 @@ class CandidateStore:
             self.selected = grown_selected(self.selected, 2 * points)
         live = self.candidate_count + points + arrivals
         if live * 3 > len(self.table) * 2:
-            self.rebuild_table(live)
+            self.rebuild_table(max(live, int(1.25 * (self.candidate_count + self.selected_count))))
 
     def make_room_for_departures(self, number: int) -> None:
         """Make room for this many more departed identifiers."""
@@ -134,7 +134,7 @@ class CandidateStore:
         """
         admitted = int(admit(self.pool, self.selected, self.table, self.departed, codes, new_rows))
         accepted = new_rows >= 0
-        arrivals = np.ascontiguousarray(vectors[accepted])
+        arrivals = vectors if admitted == len(codes) else vectors[accepted]
         bounds = np.empty(admitted)
         bound_all(self.pool, self.selected, self.pivots, arrivals, bounds, False)
         self._build(
@@ -156,8 +156,8 @@ class CandidateStore:
 
     def _build(self, arrivals: tuple[NDArray[Any], ...] | None) -> None:
         bring_all_up_to_date(self.pool, self.selected)
-        everything = self.read()
-        if arrivals is not None:
+        everything = self.read() if arrivals is None or self.candidate_count else arrivals
+        if arrivals is not None and self.candidate_count:
             everything = tuple(
                 np.concatenate(pair) for pair in zip(everything, arrivals, strict=True)
             )

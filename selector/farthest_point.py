@@ -401,7 +401,7 @@ class FarthestPointSampler:
             for start in range(0, number, FEW):
                 part = slice(start, start + FEW)
                 arrivals = min(FEW, number - start)
-                store.make_room(arrivals=arrivals, splits=arrivals)
+                store.make_room(arrivals=arrivals, splits=arrivals, slots=arrivals)
                 new += call_add(store.book, codes[part], vectors[part], rows[part], lists_follow)
         if self.eviction == "oldest":
             self._note_arrivals(rows[rows >= 0])

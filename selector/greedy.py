@@ -102,12 +102,36 @@ def add_few(
     pool: Any, selected: Any, pivots: Any, table: Any, departed: Any, codes: Any, vectors: Any,
     rows: Any, lists_follow: bool,
 ) -> Any:  # fmt: skip
-    """Admit and insert arrivals one by one; return how many were new."""
+    """Admit and insert arrivals one by one; return how many were new. There is room for lists."""
     new = admit(pool, selected, table, departed, codes, rows)
     bounds = np.empty(vectors.shape[0])
     bound_all(pool, selected, pivots, vectors, bounds, lists_follow)
+    groups = (pool.numbers[LEAVES] + GROUP - 1) // GROUP
+    top = greatest_of(pool.group_tops, 0, groups)
     insert_all(pool, vectors, rows, bounds)
+    if not lists_follow and selected.size[0] >= pool.distances.shape[1]:
+        make_foremost_lists(pool, selected, rows, bounds, top)
     return new
+
+
+@njit(cache=True, error_model="numpy")
+def make_foremost_lists(pool: Any, selected: Any, rows: Any, bounds: Any, top: float) -> None:
+    """Lists for arrivals bounded above the `top` of all before: the next selection needs them.
+
+    Made together they cost a third of what they would one by one.
+    """
+    places = np.empty(rows.size, np.int32)
+    number = 0
+    for i in range(rows.size):
+        if rows[i] >= 0 and top < bounds[i] < np.inf:
+            places[number] = pool.places[rows[i]]
+            bring_up_to_date(pool, selected, places[number] // LEAF)
+            number += 1
+    if number:
+        make_lists(pool, selected, places[:number])
+        for i in range(number):
+            pool.leaves[places[i] // LEAF].dirty = 0
+            refresh_top(pool, places[i] // LEAF)
 
 
 @njit(cache=True, error_model="numpy")

@@ -303,9 +303,10 @@ def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> N
     hits = np.empty(blocks * BLOCK, np.int32)
     values = np.empty(max(blocks, 1) * BLOCK)
     fours = (number + 3) // 4
-    minima = np.full(4 * fours * width if pruned else 0, np.float32(np.inf))
-    shifted = np.zeros(4 * fours * dimension, np.float32)
-    if pruned:
+    shared = pruned and number > 1
+    minima = np.full(4 * fours * width if shared else 0, np.float32(np.inf))
+    shifted = np.zeros(4 * fours * dimension if shared else 0, np.float32)
+    if shared:
         for i in range(number * dimension):
             shifted[i] = flat[i] - rows[i % dimension]
         for first in range(0, blocks, TILE):
@@ -316,7 +317,7 @@ def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> N
                 )  # fmt: skip
     for v in range(number):
         hit_count = -1
-        if pruned:
+        if shared:
             hit_count = hits_by_products(
                 selected.products,
                 selected.extent[0],
