@@ -32,6 +32,9 @@ def write_book(arrays: Iterable[NDArray[Any]]) -> NDArray[np.int64]:
     return book
 
 
+pack: Callable[[Any, Any], Any] = cgutils.pack_array
+
+
 def _view(dtype: Any, dimensions: int) -> Any:
     array_type = types.Array(from_dtype(np.dtype(dtype)), dimensions, "C")
     item = np.dtype(dtype).itemsize
@@ -47,11 +50,11 @@ def _view(dtype: Any, dimensions: int) -> Any:
             itemsize = context.get_constant(types.intp, item)
             strides = [builder.mul(shape[1], itemsize), itemsize][2 - dimensions :]
             array = context.make_array(array_type)(context, builder)
-            populate_array(
+            populate_array(  # type: ignore[no-untyped-call]
                 array,
                 data=builder.inttoptr(start, array.data.type),
-                shape=cgutils.pack_array(builder, shape[:dimensions]),
-                strides=cgutils.pack_array(builder, strides),
+                shape=pack(builder, shape[:dimensions]),
+                strides=pack(builder, strides),
                 itemsize=itemsize,
                 meminfo=None,
             )

@@ -1,6 +1,6 @@
 """The arrays behind one sampler: pool, selected points, identifier tables, and their growth."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +8,18 @@ from numpy.typing import NDArray
 from selector.address_book import write_book
 from selector.bulk_load import build
 from selector.eviction import withdraw
-from selector.greedy import admit, append_batch, bound_all
+from selector.greedy import DONE, NEEDS_SLOTS, admit, append_batch, bound_all
 from selector.identifiers import depart, empty_departed, empty_table, fill_table
 from selector.inspection import read_candidates
-from selector.kernel_calls import call_evict, call_make_lists, call_take_out
+from selector.kernel_calls import (
+    call_add,
+    call_evict,
+    call_importances,
+    call_look_up,
+    call_make_lists,
+    call_select,
+    call_take_out,
+)
 from selector.leaf_updates import bring_all_up_to_date
 from selector.nearest import find_nearest
 from selector.pivots import choose_pivots, empty_pivots
@@ -29,6 +37,17 @@ from selector.pool import (
 from selector.selected_points import empty_selected, grown_selected
 
 GROWTH = 1.5
+FEW = 256  # arrivals inserted one by one per kernel call
+MANY = 2048  # arrivals for which, if the pool is no larger, all leaves are built anew
+REJECTS = 64
+
+
+class Selection(NamedTuple):
+    """What one call selected, in order, and what it found too near and evicted."""
+
+    importances: NDArray[np.float64]
+    codes: NDArray[np.uint64]
+    rejected: NDArray[np.uint64]
 
 
 class CandidateStore:
@@ -122,6 +141,23 @@ class CandidateStore:
         read_candidates(self.pool, vectors, rows, bounds, slots, kths)
         return vectors, rows, bounds, slots, kths
 
+    def add(
+        self, codes: NDArray[np.uint64], vectors: NDArray[np.float32], lists_follow: bool
+    ) -> NDArray[np.int32]:
+        """Rows of the new ones among arrivals, -1 of the others; lists may follow at once."""
+        number = len(codes)
+        rows = np.empty(number, np.int32)
+        if number >= MANY and number >= self.candidate_count:
+            self.make_room(arrivals=number)
+            self.add_many(codes, vectors, rows)
+            return rows
+        for start in range(0, number, FEW):
+            part = slice(start, start + FEW)
+            arrivals = min(FEW, number - start)
+            self.make_room(arrivals=arrivals, splits=arrivals, slots=arrivals)
+            call_add(self.book, codes[part], vectors[part], rows[part], lists_follow)
+        return rows
+
     def add_many(
         self,
         codes: NDArray[np.uint64],
@@ -173,6 +209,50 @@ class CandidateStore:
         """Make every importance exact."""
         self.make_room(slots=self.candidate_count)
         call_make_lists(self.book)
+
+    def importances(self, rows: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Exact importances of candidates."""
+        self.make_room(slots=len(rows))
+        importances = np.empty(len(rows))
+        call_importances(self.book, rows, importances)
+        return importances
+
+    def entries(self, codes: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """row + 1 of a candidate, -index - 1 of a selected point, 0 of neither."""
+        entries = np.empty(len(codes), np.int32)
+        call_look_up(self.book, codes, entries)
+        return entries
+
+    def select(
+        self, number: int, warm_up: int, seed: int, frozen: bool, separation: float
+    ) -> Selection:
+        """Move `number` candidates, if there are as many far enough, to the selected points."""
+        self.make_room(selections=number, slots=64)
+        done = np.zeros(2, np.int64)
+        importances = np.empty(number)
+        vectors = np.empty((number, self.dimension), np.float32)
+        codes = np.empty((number, 2), np.uint64)
+        rejected = np.empty((REJECTS if separation > 0 else 0, 2), np.uint64)
+        all_rejected = []
+        self.make_room_for_departures(len(rejected))
+        while True:
+            status = call_select(
+                self.book, number, warm_up, seed, frozen, separation, done, importances, vectors,
+                codes, rejected,
+            )  # fmt: skip
+            if status == NEEDS_SLOTS:
+                self.make_room(slots=1024)
+                continue
+            all_rejected.append(rejected[: done[1]].copy())
+            self.departed_count -= len(rejected) - int(done[1])
+            done[1] = 0
+            if status == DONE:
+                break
+            self.make_room_for_departures(len(rejected))
+        picks = int(done[0])
+        if frozen:
+            self.append(vectors[:picks], codes[:picks])
+        return Selection(importances[:picks], codes[:picks], np.concatenate(all_rejected))
 
     def evict(self, number: int, warm_up: int, seed: int) -> tuple[Any, Any]:
         """Evict the `number` least important; their codes and importances, least first."""

@@ -189,12 +189,12 @@ def store_smallest_of_four(
         low, high = list(range(8)), list(range(8, 16))
         there = [[i + LANES for i in half] for half in (low, high)]
         pairs = [
-            _shuffled_minimum(builder, *four[i : i + 2], low + there[0], high + there[1])
+            _shuffled_minimum(builder, four[i], four[i + 1], low + there[0], high + there[1])
             for i in (0, 2)
         ]
         quarter = [0, 1, 2, 3, 8, 9, 10, 11]
         even = quarter + [i + LANES for i in quarter]
-        value = _shuffled_minimum(builder, *pairs, even, [i + 4 for i in even])
+        value = _shuffled_minimum(builder, pairs[0], pairs[1], even, [i + 4 for i in even])
         for width in (2, 1):
             same = list(range(LANES))
             value = _shuffled_minimum(builder, value, value, same, [i ^ width for i in same])
@@ -321,7 +321,7 @@ def compared_16(
             masks.append(bits)
         return context.make_tuple(builder, signature.return_type, masks)
 
-    pair = types.UniTuple(types.uint64, 2)
+    pair = types.UniTuple(types.uint64, 2)  # type: ignore[no-untyped-call]
     return pair(array, types.intp, types.float64), generate
 
 

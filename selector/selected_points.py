@@ -46,8 +46,9 @@ def empty_selected(dimension: int, capacity: int) -> Selected:
 def grown_selected(selected: Selected, capacity: int) -> Selected:
     """The same points with room for `capacity`."""
     grown = empty_selected(selected.vectors.shape[1], capacity)
-    for old, new in zip(selected, grown, strict=True):
-        new[: len(old)] = old
+    for name in Selected._fields:
+        old = getattr(selected, name)
+        getattr(grown, name)[: len(old)] = old
     return grown
 
 
