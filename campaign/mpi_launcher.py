@@ -201,15 +201,20 @@ class MpiLauncher:
         ]
         if settings.ranks == 1 and not settings.hosts:
             return rank
-        return [*find_mpiexec(), *self._placement(), "-n", str(settings.ranks), *rank]
+        launcher = find_mpiexec()
+        return [*launcher, *self._placement(launcher[0]), "-n", str(settings.ranks), *rank]
 
-    def _placement(self) -> list[str]:
-        """The hosts, in the words of the MPI at hand."""
+    def _placement(self, launcher: str) -> list[str]:
+        """The hosts, in the words of the launcher at hand."""
         if not self._settings.hosts:
             return []
+        if Path(launcher).name == "srun":
+            return ["--nodelist", ",".join(host for host, _ in self._settings.hosts)]
         hosts = ",".join(f"{host}:{ranks}" for host, ranks in self._settings.hosts)
-        names = ["-x", MARK, *(w for name in self._settings.environment for w in ("-x", name))]
-        return ["-hosts", hosts] if linked_mpi() == "MPICH" else ["--host", hosts, *names]
+        if linked_mpi() == "MPICH":
+            return ["-hosts", hosts]
+        names = (MARK, *self._settings.environment)
+        return ["--host", hosts, *(word for name in names for word in ("-x", name))]
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from ray.exceptions import RayActorError
 
 from campaign.events import BatchIngested
 from campaign.process_identity import die_with_parent
+from campaign.ray_cluster import namespace_of
 from campaign.spool import (
     ArrivedBatch,
     Permit,
@@ -37,6 +38,8 @@ NAMESPACE_VARIABLE = "BILAYER_RAY_NAMESPACE"
 _ASK_S = 1.0
 _LONG_S = 5.0
 _LOOK_S = 0.05
+_RESTART_LOOK_S = 0.2
+ONCE = {"max_task_retries": 0}  # for calls that are asked again anyway
 
 
 class BridgeDown(ConnectionError):
@@ -64,7 +67,7 @@ class RayTransport:
         try:
             ray.init(
                 address=os.environ.get("RAY_ADDRESS", "auto"),
-                namespace=os.environ.get(NAMESPACE_VARIABLE),
+                namespace=os.environ.get(NAMESPACE_VARIABLE) or namespace_of(run),
                 log_to_driver=False,
             )
             self._intake = ray.get_actor(INTAKE)
@@ -191,16 +194,23 @@ class StandingQuestion:
 
     def __init__(self, ask: Callable[[], Any]) -> None:
         self._ask = ask
+        self._not_before_s = 0.0
         self.reference: Any = None
 
     def answer(self) -> Any | None:
-        """The answer if it is there. Raises what the call raised; then it is asked again too."""
+        """The answer if it is there. Raises RayActorError while the actor is being restarted."""
         if self.reference is None:
+            if time.monotonic() < self._not_before_s:
+                return None
             self.reference = self._ask()
         if not ray.wait([self.reference], timeout=0, fetch_local=False)[0]:
             return None
         reference, self.reference = self.reference, None
-        return ray.get(reference)
+        try:
+            return ray.get(reference)
+        except RayActorError:
+            self._not_before_s = time.monotonic() + _RESTART_LOOK_S
+            raise
 
 
 class BridgeReader:
@@ -210,7 +220,7 @@ class BridgeReader:
         self._run, self._intake = run, intake
         self._expected = 0
         self.question = StandingQuestion(
-            lambda: self._intake.new_batches.remote(self._expected, _LONG_S)
+            lambda: self._intake.new_batches.options(**ONCE).remote(self._expected, _LONG_S)
         )
 
     def poll(self, expected: int) -> list[BatchIngested]:

@@ -74,7 +74,7 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
     record = {"folder": str(folder), "mark": mark, "driver": ProcessIdentity.of().as_json()}
     (run / "control").mkdir(parents=True, exist_ok=True)
     write_atomically(run / "control" / RECORD, json.dumps(record) + "\n")
-    added = {MARK: mark, **_own_token(folder), **_QUIET}
+    added = {MARK: mark, **_own_token(folder), **_QUIET, **_AS_URGENT_AS_WE_ARE}
     saved = {name: os.environ.get(name) for name in (*added, "RAY_ADDRESS", "RAY_AUTH_TOKEN")}
     _set_environment({**dict.fromkeys(saved), **added})
     import ray
@@ -183,6 +183,7 @@ def environment_for_ranks(address: str) -> dict[str, str]:
 
 
 _TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_AS_URGENT_AS_WE_ARE = {"RAY_worker_niceness": "0"}
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
 
 

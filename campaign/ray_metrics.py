@@ -13,7 +13,7 @@ from campaign.status import CampaignStatus, status_of
 
 _EVERY_S = 2.0
 
-_GAUGES: dict[str, str] = {
+GAUGES: dict[str, str] = {
     "campaign_time_us": "Simulated time of the last snapshot taken in, in microseconds",
     "campaign_snapshots": "Snapshots behind a gate",
     "campaign_patches": "Patches in a place",
@@ -26,7 +26,7 @@ _GAUGES: dict[str, str] = {
     "campaign_continuum_incarnation": "Incarnation of the ranks, 0 while none run",
     "campaign_coordinator_incarnation": "How often a coordinator has taken the campaign up",
 }
-_LABELS = {
+LABELS = {
     "campaign_snapshots": "gate",
     "campaign_patches": "place",
     "campaign_jobs": "state",
@@ -41,8 +41,8 @@ class CampaignMetrics:
         self._run = run
         self._told_s = -_EVERY_S
         self._gauges = {
-            name: Gauge(name, text, ("run", _LABELS[name]) if name in _LABELS else ("run",))
-            for name, text in _GAUGES.items()
+            name: Gauge(name, text, ("run", LABELS[name]) if name in LABELS else ("run",))
+            for name, text in GAUGES.items()
         }
 
     def watch(self, state: CampaignState, event: Event) -> None:
@@ -55,7 +55,7 @@ class CampaignMetrics:
     def tell(self, status: CampaignStatus) -> None:
         """Set every gauge."""
         for name, value in values_of(status).items():
-            gauge, label = self._gauges[name], _LABELS.get(name)
+            gauge, label = self._gauges[name], LABELS.get(name)
             for part, number in value.items():
                 tags = {"run": self._run} | ({label: part} if label else {})
                 gauge.set(number, tags=tags)

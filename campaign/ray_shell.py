@@ -8,13 +8,20 @@ lost, and tried again.
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private.state import available_resources_per_node
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    GetTimeoutError,
+    RayActorError,
+    RayTaskError,
+)
 from ray.util.placement_group import (
     PlacementGroup,
     get_placement_group,
@@ -46,7 +53,14 @@ from campaign.mpi_launcher import LaunchError, LaunchSettings
 from campaign.placement import spread
 from campaign.plan import StartJob
 from campaign.ray_actors import Embedder, Pilot, RankLauncher
-from campaign.ray_bridge import INTAKE, NAMESPACE_VARIABLE, BridgeReader, Intake, StandingQuestion
+from campaign.ray_bridge import (
+    INTAKE,
+    NAMESPACE_VARIABLE,
+    ONCE,
+    BridgeReader,
+    Intake,
+    StandingQuestion,
+)
 from campaign.ray_cluster import MissingResources, check_resources, environment_for_ranks
 from campaign.shell_protocol import EmbeddingFailed, Slots, Survivors
 from campaign.spool import read_incarnation, write_incarnation
@@ -55,6 +69,7 @@ GROUP = "campaign"
 _LONG_S = 5.0
 _LAUNCH_LIMIT_S = 300.0
 _RESERVE_LIMIT_S = 60.0
+_END_LIMIT_S = 5.0
 _EMBEDDER_RETRIES = 2
 _DETACHED = {"lifetime": "detached", "get_if_exists": True, "max_restarts": -1}
 
@@ -243,7 +258,9 @@ class RayContinuum:
     def __init__(self, run: Path, actor: Any) -> None:
         self._run, self._actor = run, actor
         self._incarnation = 0
-        self.question = StandingQuestion(lambda: actor.ended.remote(self._incarnation, _LONG_S))
+        self.question = StandingQuestion(
+            lambda: actor.ended.options(**ONCE).remote(self._incarnation, _LONG_S)
+        )
 
     def adopt(self) -> int:
         """The incarnation that outlived an earlier coordinator, 0 if none; others are ended."""
@@ -264,7 +281,10 @@ class RayContinuum:
     def poll(self) -> ContinuumEnded | None:
         if not self._incarnation:
             return None
-        end = self.question.answer()
+        try:
+            end = self.question.answer()
+        except RayActorError:
+            return None  # it is being restarted, and will say that its ranks are gone
         if end is None or end["incarnation"] != self._incarnation:
             return None
         self._incarnation = 0
@@ -326,6 +346,9 @@ class RayShell:
         self.feedback.close()
         for actor in self._kept:
             ray.kill(actor)
+        for actor in self._kept:  # a group that is removed under a live actor has it restarted
+            with suppress(RayActorError, GetTimeoutError):
+                ray.get(actor.__ray_ready__.options(**ONCE).remote(), timeout=_END_LIMIT_S)
         for group in self._groups:
             remove_placement_group(group)
 

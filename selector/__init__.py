@@ -2,8 +2,9 @@
 
 from selector.binned import Axis, BinnedSampler
 from selector.candidate_queues import CandidateQueues, Pick
+from selector.checks import VectorError
 from selector.coverage import Coverage, coverage
-from selector.farthest_point import FarthestPointSampler, VectorError
+from selector.farthest_point import FarthestPointSampler
 from selector.history import HistoryError
 from selector.identifiers import IdentifierError
 from selector.queue_settings import QueuesSettings, read_queues_settings

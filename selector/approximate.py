@@ -12,8 +12,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.checks import checked_integer, checked_vectors
 from selector.counter_random import WARM_UP, uniform
-from selector.farthest_point import checked_integer, checked_vectors
 from selector.identifiers import IdentifierCodec, IdentifierError, Identifiers, kind_of
 
 POINTS_PER_CELL = 39  # FAISS asks for that many training points per cell

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.checks import checked_integer, checked_vectors
 from selector.counter_random import BIN_CHOICE, MEMBER_CHOICE, draw, uniform
-from selector.farthest_point import checked_integer, checked_vectors
 from selector.identifiers import IdentifierCodec, IdentifierError, Identifiers, kind_of
 
 Code = tuple[int, int]

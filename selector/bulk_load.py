@@ -5,29 +5,24 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from selector.leaves import (
-    CANDIDATES,
-    GROUP,
-    LEAF,
-    LEAVES,
-    NODES,
-    ROOT,
-    open_leaf,
-    put,
-    refresh_top,
-)
+from selector.leaf_tops import refresh_top
+from selector.leaf_tree import put
+from selector.pool import CANDIDATES, GROUP, LEAF, LEAVES, NODES, ROOT, open_leaf
+
+SAMPLE = 32  # vectors that stand for all of a node
 
 
 @njit(cache=True, error_model="numpy")
 def widest_axis(vectors: Any, order: Any, start: int, stop: int) -> Any:
-    """The axis along which vectors[order[start:stop]] extend furthest."""
+    """The axis along which a sample of vectors[order[start:stop]] extends furthest."""
+    number, dimension = min(stop - start, SAMPLE), vectors.shape[1]
     best = 0
     greatest = np.float32(-1)
-    for axis in range(vectors.shape[1]):
+    for axis in range(dimension):
         low = np.float32(np.inf)
         high = np.float32(-np.inf)
-        for i in range(start, stop):
-            x = vectors[order[i], axis]
+        for i in range(number):
+            x = vectors[order[start + i * (stop - start) // number], axis]
             low = min(low, x)
             high = max(high, x)
         if high - low > greatest:
@@ -37,29 +32,39 @@ def widest_axis(vectors: Any, order: Any, start: int, stop: int) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def partition(vectors: Any, axis: int, order: Any, start: int, stop: int, middle: int) -> None:
-    """Hoare's selection: afterwards no vector before `middle` exceeds any from `middle` on."""
-    low = start
-    high = stop - 1
-    while low < high:
-        pivot = vectors[order[(low + high) // 2], axis]
-        left = low
-        right = high
-        while left <= right:
-            while vectors[order[left], axis] < pivot:
-                left += 1
-            while vectors[order[right], axis] > pivot:
-                right -= 1
-            if left <= right:
-                order[left], order[right] = order[right], order[left]
-                left += 1
-                right -= 1
-        if middle <= right:
-            high = right
-        elif middle >= left:
-            low = left
+def gather_left(keys: Any, order: Any, start: int, stop: int, pivot: Any, equal: bool) -> Any:
+    """Move keys below `pivot` (or equal, if so) to the front, without branches; where they end."""
+    left = start
+    for i in range(start, stop):
+        key, item = keys[i], order[i]
+        keys[i], order[i] = keys[left], order[left]
+        keys[left], order[left] = key, item
+        left += (key <= pivot) if equal else (key < pivot)
+    return left
+
+
+@njit(cache=True, error_model="numpy")
+def partition(keys: Any, order: Any, start: int, stop: int, middle: int) -> None:
+    """Selection: afterwards no key before `middle` exceeds any from `middle` on."""
+    sample = np.empty(SAMPLE, np.float32)
+    while stop - start > 1:
+        number = min(stop - start, SAMPLE)
+        for i in range(number):
+            key = keys[start + i * (stop - start) // number]
+            j = i
+            while j > 0 and sample[j - 1] > key:
+                sample[j] = sample[j - 1]
+                j -= 1
+            sample[j] = key
+        pivot = sample[(middle - start) * number // (stop - start)]
+        left = gather_left(keys, order, start, stop, pivot, False)
+        if middle < left:
+            stop = left
         else:
-            return
+            right = gather_left(keys, order, left, stop, pivot, True)
+            if middle < right:
+                return
+            start = right
 
 
 @njit(cache=True, error_model="numpy")
@@ -74,6 +79,7 @@ def build(
     all_slots, kth_squared, all_rows = pool.slots, pool.kth_squared, pool.rows
     places, leaf_table = pool.places, pool.leaves
     order = np.arange(number).astype(np.int32)
+    keys = np.empty(number, np.float32)
     for group in range((pool.numbers[LEAVES] + GROUP - 1) // GROUP):
         pool.group_tops[group] = -np.inf
     pool.numbers[LEAVES] = 0
@@ -100,7 +106,9 @@ def build(
             leaves = (stop - start + LEAF - 1) // LEAF
             middle = start + leaves // 2 * LEAF
             axis = widest_axis(vectors, order, start, stop)
-            partition(vectors, axis, order, start, stop, middle)
+            for i in range(start, stop):
+                keys[i] = vectors[order[i], axis]
+            partition(keys, order, start, stop, middle)
             child = pool.numbers[NODES]
             pool.numbers[NODES] = child + 1
             pool.nodes[child].axis = axis

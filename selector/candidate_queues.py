@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from selector.farthest_point import FarthestPointSampler, checked_integer
+from selector.checks import checked_integer
+from selector.farthest_point import FarthestPointSampler
 from selector.identifiers import Identifiers
 from selector.queue_settings import QueuesSettings
 

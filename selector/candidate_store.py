@@ -1,16 +1,29 @@
 """The arrays behind one sampler: pool, selected points, identifier tables, and their growth."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selector.address_book import write_book
 from selector.bulk_load import build
-from selector.eviction import evict_lowest, take_out_all, withdraw
-from selector.greedy import admit, append_batch, bound_all
+from selector.eviction import withdraw
+from selector.greedy import DONE, NEEDS_SLOTS, admit, append_batch, bound_all
 from selector.identifiers import depart, empty_departed, empty_table, fill_table
 from selector.inspection import read_candidates
-from selector.leaves import (
+from selector.kernel_calls import (
+    call_add,
+    call_evict,
+    call_importances,
+    call_look_up,
+    call_make_lists,
+    call_select,
+    call_take_out,
+)
+from selector.leaf_updates import bring_all_up_to_date
+from selector.nearest import find_nearest
+from selector.pivots import choose_pivots, empty_pivots
+from selector.pool import (
     CANDIDATES,
     FREE_ROWS,
     FREE_SLOTS,
@@ -18,20 +31,23 @@ from selector.leaves import (
     LEAVES,
     NEXT_ROW,
     NEXT_SLOT,
-    bring_all_up_to_date,
     empty_pool,
     grown_pool,
-    make_every_list,
 )
-from selector.nearest import (
-    choose_pivots,
-    empty_pivots,
-    empty_selected,
-    find_nearest,
-    grown_selected,
-)
+from selector.selected_points import empty_selected, grown_selected
 
 GROWTH = 1.5
+FEW = 256  # arrivals inserted one by one per kernel call
+MANY = 2048  # arrivals for which, if the pool is no larger, all leaves are built anew
+REJECTS = 64
+
+
+class Selection(NamedTuple):
+    """What one call selected, in order, and what it found too near and evicted."""
+
+    importances: NDArray[np.float64]
+    codes: NDArray[np.uint64]
+    rejected: NDArray[np.uint64]
 
 
 class CandidateStore:
@@ -46,6 +62,24 @@ class CandidateStore:
         self.table = empty_table(0)
         self.departed = empty_departed(0)
         self.departed_count = 0
+        self._book = np.empty((0, 3), np.int64)
+        self._in_book: tuple[Any, ...] = (None,) * 5
+
+    @property
+    def book(self) -> NDArray[np.int64]:
+        """All arrays for a kernel call, see `address_book`; valid until the store changes one."""
+        pool, selected, pivots, table, departed = self._in_book
+        if (
+            pool is not self.pool
+            or selected is not self.selected
+            or pivots is not self.pivots
+            or table is not self.table
+            or departed is not self.departed
+        ):
+            owners = self.pool, self.selected, self.pivots, self.table, self.departed
+            self._book = write_book((*self.pool, *self.selected, *self.pivots, *owners[3:]))
+            self._in_book = owners
+        return self._book
 
     @property
     def candidate_count(self) -> int:
@@ -76,7 +110,7 @@ class CandidateStore:
             self.selected = grown_selected(self.selected, 2 * points)
         live = self.candidate_count + points + arrivals
         if live * 3 > len(self.table) * 2:
-            self.rebuild_table(live)
+            self.rebuild_table(max(live, int(1.25 * (self.candidate_count + self.selected_count))))
 
     def make_room_for_departures(self, number: int) -> None:
         """Make room for this many more departed identifiers."""
@@ -107,6 +141,23 @@ class CandidateStore:
         read_candidates(self.pool, vectors, rows, bounds, slots, kths)
         return vectors, rows, bounds, slots, kths
 
+    def add(
+        self, codes: NDArray[np.uint64], vectors: NDArray[np.float32], lists_follow: bool
+    ) -> NDArray[np.int32]:
+        """Rows of the new ones among arrivals, -1 of the others; lists may follow at once."""
+        number = len(codes)
+        rows = np.empty(number, np.int32)
+        if number >= MANY and number >= self.candidate_count:
+            self.make_room(arrivals=number)
+            self.add_many(codes, vectors, rows)
+            return rows
+        for start in range(0, number, FEW):
+            part = slice(start, start + FEW)
+            arrivals = min(FEW, number - start)
+            self.make_room(arrivals=arrivals, splits=arrivals, slots=arrivals)
+            call_add(self.book, codes[part], vectors[part], rows[part], lists_follow)
+        return rows
+
     def add_many(
         self,
         codes: NDArray[np.uint64],
@@ -119,7 +170,7 @@ class CandidateStore:
         """
         admitted = int(admit(self.pool, self.selected, self.table, self.departed, codes, new_rows))
         accepted = new_rows >= 0
-        arrivals = np.ascontiguousarray(vectors[accepted])
+        arrivals = vectors if admitted == len(codes) else vectors[accepted]
         bounds = np.empty(admitted)
         bound_all(self.pool, self.selected, self.pivots, arrivals, bounds, False)
         self._build(
@@ -141,8 +192,8 @@ class CandidateStore:
 
     def _build(self, arrivals: tuple[NDArray[Any], ...] | None) -> None:
         bring_all_up_to_date(self.pool, self.selected)
-        everything = self.read()
-        if arrivals is not None:
+        everything = self.read() if arrivals is None or self.candidate_count else arrivals
+        if arrivals is not None and self.candidate_count:
             everything = tuple(
                 np.concatenate(pair) for pair in zip(everything, arrivals, strict=True)
             )
@@ -157,7 +208,51 @@ class CandidateStore:
     def evaluate(self) -> None:
         """Make every importance exact."""
         self.make_room(slots=self.candidate_count)
-        make_every_list(self.pool, self.selected)
+        call_make_lists(self.book)
+
+    def importances(self, rows: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Exact importances of candidates."""
+        self.make_room(slots=len(rows))
+        importances = np.empty(len(rows))
+        call_importances(self.book, rows, importances)
+        return importances
+
+    def entries(self, codes: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """row + 1 of a candidate, -index - 1 of a selected point, 0 of neither."""
+        entries = np.empty(len(codes), np.int32)
+        call_look_up(self.book, codes, entries)
+        return entries
+
+    def select(
+        self, number: int, warm_up: int, seed: int, frozen: bool, separation: float
+    ) -> Selection:
+        """Move `number` candidates, if there are as many far enough, to the selected points."""
+        self.make_room(selections=number, slots=64)
+        done = np.zeros(2, np.int64)
+        importances = np.empty(number)
+        vectors = np.empty((number, self.dimension), np.float32)
+        codes = np.empty((number, 2), np.uint64)
+        rejected = np.empty((REJECTS if separation > 0 else 0, 2), np.uint64)
+        all_rejected = []
+        self.make_room_for_departures(len(rejected))
+        while True:
+            status = call_select(
+                self.book, number, warm_up, seed, frozen, separation, done, importances, vectors,
+                codes, rejected,
+            )  # fmt: skip
+            if status == NEEDS_SLOTS:
+                self.make_room(slots=1024)
+                continue
+            all_rejected.append(rejected[: done[1]].copy())
+            self.departed_count -= len(rejected) - int(done[1])
+            done[1] = 0
+            if status == DONE:
+                break
+            self.make_room_for_departures(len(rejected))
+        picks = int(done[0])
+        if frozen:
+            self.append(vectors[:picks], codes[:picks])
+        return Selection(importances[:picks], codes[:picks], np.concatenate(all_rejected))
 
     def evict(self, number: int, warm_up: int, seed: int) -> tuple[Any, Any]:
         """Evict the `number` least important; their codes and importances, least first."""
@@ -165,17 +260,14 @@ class CandidateStore:
         self.make_room_for_departures(number)
         importances = np.empty(number)
         codes = np.empty((number, 2), np.uint64)
-        evict_lowest(
-            self.pool, self.selected, self.table, self.departed, number, warm_up, seed,
-            importances, codes,
-        )  # fmt: skip
+        call_evict(self.book, number, warm_up, seed, importances, codes)
         order = np.lexsort((~codes[:, 1], ~codes[:, 0], importances))
         return codes[order], importances[order]
 
     def take_out(self, rows: NDArray[np.int32], evicted: bool) -> None:
         """Remove candidates for good."""
         self.make_room_for_departures(len(rows))
-        take_out_all(self.pool, self.selected, self.table, self.departed, rows, evicted)
+        call_take_out(self.book, rows, evicted)
 
     def append(self, vectors: NDArray[np.float32], codes: NDArray[np.uint64]) -> None:
         """Append selected points that room was made for."""

@@ -7,21 +7,12 @@ from numba import njit
 
 from selector.counter_random import WARM_UP, uniform
 from selector.identifiers import departed_position, find, fingerprint, forget
-from selector.leaves import (
-    FREE_SLOTS,
-    KEYED,
-    LEAF,
-    LEAVES,
-    NO_LIST,
-    bring_up_to_date,
-    gather,
-    is_before,
-    make_every_list,
-    refresh_dirty_tops,
-    refresh_top,
-    remove_at,
-)
+from selector.k_lists import make_every_list
+from selector.leaf_tops import is_before, refresh_dirty_tops, refresh_top
+from selector.leaf_tree import remove_at
+from selector.leaf_updates import bring_up_to_date
 from selector.nearest import distance, find_nearest
+from selector.pool import FREE_SLOTS, KEYED, LEAF, LEAVES, NO_LIST, gather
 
 
 @njit(cache=True, error_model="numpy")

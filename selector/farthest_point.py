@@ -14,8 +14,9 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from selector.candidate_store import CandidateStore
-from selector.greedy import DONE, NEEDS_SLOTS, add_few, first_not_finite, select_points
+from selector.arrival_order import ArrivalOrder
+from selector.candidate_store import MANY, CandidateStore
+from selector.checks import VectorError, checked_integer, checked_vectors
 from selector.identifiers import (
     Identifier,
     IdentifierCodec,
@@ -23,19 +24,14 @@ from selector.identifiers import (
     Identifiers,
     kind_of,
 )
-from selector.inspection import exact_importances, look_up, nearest_of_all
+from selector.kernel_calls import (
+    call_nearest,
+)
 from selector.snapshot import read_snapshot, write_snapshot
 
 LOGGER = logging.getLogger(__name__)
-FEW = 256  # arrivals inserted one by one per kernel call
-MANY = 2048  # arrivals for which, if the pool is no larger, all leaves are built anew
-REJECTS = 64
 
 EvictionPolicy = Literal["lowest", "oldest"]
-
-
-class VectorError(ValueError):
-    """Vectors of the wrong shape or type, or not finite."""
 
 
 class Departures(NamedTuple):
@@ -87,8 +83,7 @@ class FarthestPointSampler:
         self.last_codes = NO_DEPARTURES.codes
         self.last_evicted = NO_DEPARTURES
         self._leased: set[Identifier] = set()
-        self._arrivals = np.zeros(0, np.int64)  # by row, kept for eviction="oldest" only
-        self._arrived = 0
+        self._order = ArrivalOrder()  # kept for eviction="oldest" only
 
     def __len__(self) -> int:
         """Number of candidates."""
@@ -122,6 +117,8 @@ class FarthestPointSampler:
     @property
     def leased_ids(self) -> list[Any]:
         """Selected points that are neither confirmed nor released, in order of selection."""
+        if not self._leased:
+            return []
         return [name for name in self.selected_ids if name in self._leased]
 
     def candidates(self) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
@@ -178,41 +175,13 @@ class FarthestPointSampler:
         if n > len(self):
             LOGGER.warning("%d selections asked for, %d candidates to select from", n, len(self))
             n = len(self)
-        store = self.store
-        store.make_room(selections=n, slots=64)
-        done = np.zeros(2, np.int64)
-        importances = np.empty(n)
-        vectors = np.empty((n, self.dimension), np.float32)
-        codes = np.empty((n, 2), np.uint64)
-        rejected = np.empty((REJECTS, 2), np.uint64)
-        all_rejected = []
-        if self.minimum_separation > 0:
-            store.make_room_for_departures(REJECTS)
-        while True:
-            status = select_points(
-                store.pool, store.selected, store.pivots, store.table, store.departed, n,
-                self.warm_up, self.seed, frozen, self.minimum_separation, done, importances,
-                vectors, codes, rejected,
-            )  # fmt: skip
-            if status == NEEDS_SLOTS:
-                store.make_room(slots=1024)
-            else:
-                all_rejected.append(rejected[: done[1]].copy())
-                store.departed_count -= REJECTS - int(done[1]) if self.minimum_separation else 0
-                done[1] = 0
-                if status == DONE:
-                    break
-                store.make_room_for_departures(REJECTS)
-        picks = int(done[0])
-        self.last_importances = importances[:picks]
-        self.last_codes = codes[:picks]
+        picked = self.store.select(n, self.warm_up, self.seed, frozen, self.minimum_separation)
+        self.last_importances, self.last_codes = picked.importances, picked.codes
         self.last_evicted = NO_DEPARTURES
         if self.minimum_separation > 0:
-            gone = np.concatenate(all_rejected)
+            gone = picked.rejected
             self.last_evicted = Departures(gone, np.full(len(gone), np.nan))
-        if frozen:
-            store.append(vectors[:picks], codes[:picks])
-        ids = self.codec.decode(codes[:picks])
+        ids = self.codec.decode(picked.codes)
         if lease:
             self._leased.update(ids)
         return ids
@@ -230,7 +199,7 @@ class FarthestPointSampler:
         self._check_leased(ids)
         for name in dict.fromkeys(ids):
             codes = self._encode_one(name)
-            index = -int(self._entries(codes)[0]) - 1
+            index = -int(self.store.entries(codes)[0]) - 1
             vector = self.store.selected.vectors[index : index + 1].copy()
             self.store.unselect(index)
             self._leased.discard(name)
@@ -254,7 +223,7 @@ class FarthestPointSampler:
         codes = self.codec.encode(ids)
         if len(np.unique(codes, axis=0)) != len(codes):
             raise IdentifierError("ids to mark as selected must differ from each other")
-        entries = self._entries(codes)
+        entries = self.store.entries(codes)
         if np.any(entries < 0):
             raise IdentifierError(f"{self._first(ids, entries < 0)!r} is selected already")
         if vectors is not None:
@@ -280,11 +249,7 @@ class FarthestPointSampler:
 
         Raises IdentifierError if one is not a candidate.
         """
-        rows = self._candidate_rows(ids)
-        self.store.make_room(slots=len(rows))
-        importances = np.empty(len(rows))
-        exact_importances(self.store.pool, self.store.selected, rows, importances)
-        return importances
+        return self.store.importances(self._candidate_rows(ids))
 
     def evaluate(self) -> None:
         """Make every importance exact now, rather than when a candidate reaches the top."""
@@ -308,7 +273,7 @@ class FarthestPointSampler:
         distances = np.empty(number)
         indices = np.empty(number, np.int32)
         rows = np.empty(number, np.int32)
-        nearest_of_all(self.store.pool, self.store.selected, rows, distances, indices)
+        call_nearest(self.store.book, rows, distances, indices)
         return distances, indices
 
     def reencode(self, new_vectors: Mapping[Any, NDArray[np.float32]]) -> None:
@@ -341,7 +306,7 @@ class FarthestPointSampler:
     ) -> None:
         """Rebuild the store from its contents; departures and evicted counts stay as they are."""
         old = self.store
-        arrived = self.arrivals(codes) if len(self) else None
+        arrived = self.arrivals(codes) if len(self) and self.eviction == "oldest" else None
         store = CandidateStore(self.dimension, self.k)
         store.make_room(arrivals=len(codes), selections=len(selected_codes))
         store.append(selected_vectors, selected_codes)
@@ -351,16 +316,15 @@ class FarthestPointSampler:
         store.add_many(codes, vectors, np.empty(len(codes), np.int32))
         store.departed, store.departed_count = old.departed, old.departed_count
         self.store = store
-        if self.eviction == "oldest":
-            self._arrivals = np.zeros(len(store.pool.places), np.int64)
-            if arrived is not None:
-                self._arrivals[self._rows_of(codes)] = arrived
+        if arrived is not None:
+            self._order = ArrivalOrder()
+            self._order.set(self._rows_of(codes), arrived)
 
     def arrivals(self, codes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Arrival numbers of candidates, kept only for eviction="oldest" (else empty)."""
         if self.eviction != "oldest" or len(codes) == 0:
             return np.empty(0, np.int64)
-        return self._arrivals[self._rows_of(codes)]
+        return self._order.of(self._rows_of(codes))
 
     def set_leases_and_arrivals(
         self, leased: list[Any], codes: NDArray[np.uint64], arrivals: NDArray[np.int64]
@@ -368,8 +332,7 @@ class FarthestPointSampler:
         """Restore which selections are open, and when candidates arrived."""
         self._leased = set(leased)
         if len(arrivals):
-            self._arrivals[self._rows_of(codes)] = arrivals
-            self._arrived = int(arrivals.max())
+            self._order.set(self._rows_of(codes), arrivals)
 
     def save(self, path: str | Path) -> None:
         """Write the whole state to one file, atomically."""
@@ -384,34 +347,14 @@ class FarthestPointSampler:
     def _add(
         self, codes: NDArray[np.uint64], vectors: NDArray[np.float32], evict: bool = True
     ) -> int:
-        store, number = self.store, len(codes)
-        rows = np.empty(number, np.int32)
-        if number >= MANY and number >= len(self):
-            store.make_room(arrivals=number)
-            new = store.add_many(codes, vectors, rows)
-        else:
-            new = 0
-            ranked = self.eviction == "lowest" and self.selected_count >= self.warm_up
-            lists_follow = evict and ranked and len(self) == self.capacity
-            for start in range(0, number, FEW):
-                part = slice(start, start + FEW)
-                arrivals = min(FEW, number - start)
-                store.make_room(arrivals=arrivals, splits=arrivals)
-                new += add_few(
-                    store.pool, store.selected, store.pivots, store.table, store.departed,
-                    codes[part], vectors[part], rows[part], lists_follow,
-                )  # fmt: skip
+        ranked = self.eviction == "lowest" and self.selected_count >= self.warm_up
+        rows = self.store.add(codes, vectors, evict and ranked and len(self) == self.capacity)
+        new = int(np.count_nonzero(rows >= 0))
         if self.eviction == "oldest":
-            self._note_arrivals(rows[rows >= 0])
+            self._order.note(rows[rows >= 0])
         if evict:
             self._enforce_capacity()
         return new
-
-    def _note_arrivals(self, rows: NDArray[np.int32]) -> None:
-        missing = len(self.store.pool.places) - len(self._arrivals)
-        self._arrivals = np.concatenate([self._arrivals, np.zeros(missing, np.int64)])
-        self._arrivals[rows] = self._arrived + 1 + np.arange(len(rows))
-        self._arrived += len(rows)
 
     def _enforce_capacity(self) -> None:
         number = len(self) - self.capacity
@@ -425,25 +368,17 @@ class FarthestPointSampler:
 
     def _evict_oldest(self, number: int) -> tuple[Any, Any]:
         _, rows, *_ = self.store.read()
-        arrivals = self._arrivals[rows]
-        leaving = rows[np.argsort(arrivals)[:number]]
+        leaving = rows[np.argsort(self._order.of(rows))[:number]]
         codes = self.store.pool.codes[leaving]
-        self.store.make_room(slots=number)
-        importances = np.empty(number)
-        exact_importances(self.store.pool, self.store.selected, leaving, importances)
+        importances = self.store.importances(leaving)
         self.store.take_out(leaving, evicted=True)
         return codes, importances
 
-    def _entries(self, codes: NDArray[np.uint64]) -> NDArray[np.int32]:
-        entries = np.empty(len(codes), np.int32)
-        look_up(self.store.pool, self.store.selected, self.store.table, codes, entries)
-        return entries
-
     def _rows_of(self, codes: NDArray[np.uint64]) -> NDArray[np.int32]:
-        return self._entries(codes) - 1
+        return self.store.entries(codes) - 1
 
     def _candidate_rows(self, ids: Identifiers) -> NDArray[np.int32]:
-        entries = self._entries(self.codec.encode(ids))
+        entries = self.store.entries(self.codec.encode(ids))
         if np.any(entries < 0):
             raise IdentifierError(f"{self._first(ids, entries < 0)!r} is selected already")
         if np.any(entries == 0):
@@ -461,28 +396,3 @@ class FarthestPointSampler:
     @staticmethod
     def _first(ids: Identifiers, mask: NDArray[np.bool_]) -> Any:
         return ids[int(np.argmax(mask))]
-
-
-def checked_vectors(vectors: Any, ids: Identifiers, dimension: int) -> NDArray[np.float32]:
-    """Contiguous finite float32 (len(ids), dimension). Raises VectorError, naming the id."""
-    if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
-        given = vectors.dtype if isinstance(vectors, np.ndarray) else type(vectors).__name__
-        raise VectorError(f"vectors must be a float32 array, given {given}")
-    if vectors.shape != (len(ids), dimension):
-        raise VectorError(
-            f"vectors must have shape ({len(ids)}, {dimension}) for {len(ids)} ids, "
-            f"given {vectors.shape}"
-        )
-    # A read-only array is another type to numba, hence another compilation.
-    checked: NDArray[np.float32] = np.require(vectors, requirements=["C", "W"])
-    bad = first_not_finite(checked)
-    if bad >= 0:
-        raise VectorError(f"the vector of id {ids[bad]!r} is not finite: {checked[bad]}")
-    return checked
-
-
-def checked_integer(name: str, value: Any, least: int) -> int:
-    """The value as an int. Raises ValueError if it is none or below `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, given {value!r}")
-    return int(value)

@@ -14,32 +14,14 @@ from numba import njit
 from selector.counter_random import WARM_UP, uniform
 from selector.eviction import take_out_all
 from selector.identifiers import departed_position, find, fingerprint
-from selector.leaves import (
-    FREE_ROWS,
-    GROUP,
-    KEYED,
-    LEAF,
-    LEAVES,
-    NEXT_ROW,
-    bring_up_to_date,
-    catch_up,
-    gather,
-    greatest_of,
-    insert_all,
-    is_before,
-    make_lists,
-    refresh_top,
-    remove,
-    slots_left,
-)
-from selector.nearest import (
-    append_selected,
-    bound_importances,
-    choose_pivots,
-    distance,
-    find_nearest,
-    mean_of_nearest,
-)
+from selector.k_lists import make_lists
+from selector.leaf_tops import greatest_of, is_before, refresh_top
+from selector.leaf_tree import insert_all, remove
+from selector.leaf_updates import bring_up_to_date, catch_up
+from selector.nearest import distance, find_nearest, mean_of_nearest
+from selector.pivots import bound_importances, choose_pivots
+from selector.pool import FREE_ROWS, GROUP, KEYED, LEAF, LEAVES, NEXT_ROW, gather, slots_left
+from selector.selected_points import append_selected
 
 DONE, NEEDS_SLOTS, REJECTS_FULL = range(3)
 NOBODY, STALE, BARE, BEST = range(4)
@@ -112,7 +94,7 @@ def bound_all(
         pool.numbers[KEYED] = -1
         return
     refresh_pivots(selected, pivots, k)
-    bound_importances(selected, pivots, vectors, bounds)
+    bound_importances(pivots, vectors, bounds)
 
 
 @njit(cache=True, error_model="numpy")
@@ -120,12 +102,36 @@ def add_few(
     pool: Any, selected: Any, pivots: Any, table: Any, departed: Any, codes: Any, vectors: Any,
     rows: Any, lists_follow: bool,
 ) -> Any:  # fmt: skip
-    """Admit and insert arrivals one by one; return how many were new."""
+    """Admit and insert arrivals one by one; return how many were new. There is room for lists."""
     new = admit(pool, selected, table, departed, codes, rows)
     bounds = np.empty(vectors.shape[0])
     bound_all(pool, selected, pivots, vectors, bounds, lists_follow)
+    groups = (pool.numbers[LEAVES] + GROUP - 1) // GROUP
+    top = greatest_of(pool.group_tops, 0, groups)
     insert_all(pool, vectors, rows, bounds)
+    if not lists_follow and selected.size[0] >= pool.distances.shape[1]:
+        make_foremost_lists(pool, selected, rows, bounds, top)
     return new
+
+
+@njit(cache=True, error_model="numpy")
+def make_foremost_lists(pool: Any, selected: Any, rows: Any, bounds: Any, top: float) -> None:
+    """Lists for arrivals bounded above the `top` of all before: the next selection needs them.
+
+    Made together they cost a third of what they would one by one.
+    """
+    places = np.empty(rows.size, np.int32)
+    number = 0
+    for i in range(rows.size):
+        if rows[i] >= 0 and top < bounds[i] < np.inf:
+            places[number] = pool.places[rows[i]]
+            bring_up_to_date(pool, selected, places[number] // LEAF)
+            number += 1
+    if number:
+        make_lists(pool, selected, places[:number])
+        for i in range(number):
+            pool.leaves[places[i] // LEAF].dirty = 0
+            refresh_top(pool, places[i] // LEAF)
 
 
 @njit(cache=True, error_model="numpy")
@@ -149,7 +155,7 @@ def rekey(pool: Any, selected: Any, pivots: Any) -> None:
                 places[number] = place
                 number += 1
         if count > k:
-            bound_importances(selected, pivots, vectors[:number], bounds)
+            bound_importances(pivots, vectors[:number], bounds)
         else:
             find_nearest(selected, vectors[:number], distances[:number], indices[:number])
             for i in range(number):
@@ -240,11 +246,24 @@ def find_warm_up(pool: Any, seed: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
+def find_first(pool: Any) -> Any:
+    """Place of the first identifier, -1 without candidates: with nothing selected all are equal."""
+    best = -1
+    for leaf in range(pool.numbers[LEAVES]):
+        for place in range(leaf * LEAF, leaf * LEAF + pool.leaves[leaf].count):
+            if best < 0 or is_before(pool.codes, pool.rows[place], pool.rows[best]):
+                best = place
+    return best
+
+
+@njit(cache=True, error_model="numpy")
 def find_best(pool: Any, selected: Any, pivots: Any, warm_up: int, seed: Any) -> Any:
     """Place of the next pick: by draw in the warm-up, else by importance; else as `find_top`."""
     count = selected.size[0]
     if count < warm_up:
         return find_warm_up(pool, seed)
+    if count == 0:
+        return find_first(pool)
     k = pool.distances.shape[1]
     keyed = pool.numbers[KEYED]
     if (keyed != count) if count <= k else (keyed < k):
@@ -292,7 +311,7 @@ def select_points(
             return DONE if place == -1 else NEEDS_SLOTS
         row = pool.rows[place]
         gather(pool.coordinates, place, one[0])
-        if count < warm_up:
+        if count < max(warm_up, 1):
             importance, closest = importance_of_one(pool.distances.shape[1], selected, one)
         else:
             importance, closest = pool.bounds[place], pool.distances[pool.slots[place], 0]

@@ -21,6 +21,7 @@ Identifier: TypeAlias = int | str
 Identifiers: TypeAlias = Sequence[Identifier] | Sequence[int] | Sequence[str] | NDArray[Any]
 
 SHORT = 16  # bytes of a code
+CHUNK = 8192  # strings encoded at a time
 ABSENT = 0
 
 
@@ -73,23 +74,34 @@ class IdentifierCodec:
         return [self.long_strings.get(word) or word.rstrip(b"\0").decode() for word in words]
 
     def _strings(self, ids: Identifiers) -> NDArray[np.uint64]:
+        codes = np.empty((len(ids), 2), np.uint64)
+        for start in range(0, len(ids), CHUNK):  # so that the texts are never all there twice
+            part = list[Any](ids[start : start + CHUNK])
+            self._encode_strings(part, codes[start : start + CHUNK])
+        return codes
+
+    def _encode_strings(self, ids: list[Any], codes: NDArray[np.uint64]) -> None:
         try:
-            data = [text.encode() for text in list[Any](ids)]
-        except AttributeError:
+            text = "".join(ids)
+        except TypeError:
             other = next(value for value in ids if not isinstance(value, str))
             raise IdentifierError(f"ids of this sampler are strings, given {other!r}") from None
+        if text.isascii():
+            lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+            if pack_words(np.frombuffer(bytearray(text, "ascii"), np.uint8), lengths, codes):
+                return
         words = []
-        for text, word in zip(ids, data, strict=True):
+        for name in ids:
+            word = name.encode()
             if len(word) > SHORT:
                 word = _digest(word)
-                self._unadopted[word] = str(text)
+                self._unadopted[word] = str(name)
             elif not word or word.endswith(b"\0"):
                 raise IdentifierError(
                     f"a string id must not be empty or end in NUL, given {word!r}"
                 )
             words.append(word.ljust(SHORT, b"\0"))
-        packed = np.frombuffer(b"".join(words), ">u8").reshape(-1, 2)
-        return packed.astype(np.uint64)
+        codes[:] = np.frombuffer(b"".join(words), ">u8").reshape(-1, 2)
 
 
 def kind_of(ids: Identifiers) -> str | None:
@@ -130,15 +142,40 @@ def _checked_integer(value: object) -> int:
 
 def empty_table(entries: int) -> NDArray[np.int32]:
     """An open-addressing table for that many live identifiers at a load of at most two thirds."""
-    size = 64
-    while size * 2 < entries * 3:
-        size *= 2
-    return np.zeros(size, np.int32)
+    return np.zeros(max(64, entries * 3 // 2 + 1), np.int32)
 
 
 def empty_departed(entries: int) -> NDArray[np.uint64]:
     """An open-addressing set for that many departed identifiers at a load of at most 0.85."""
     return np.zeros(max(64, int(entries / 0.85) + 1), np.uint64)
+
+
+@njit(cache=True, error_model="numpy")
+def pack_words(text: Any, lengths: Any, codes: Any) -> Any:
+    """Codes of ASCII strings that stand one behind another in `text`; False if one has no code."""
+    at = 0
+    for i in range(lengths.size):
+        length = lengths[i]
+        if length == 0 or length > SHORT or text[at + length - 1] == 0:
+            return False
+        high = np.uint64(0)
+        low = np.uint64(0)
+        for j in range(length):
+            byte = np.uint64(text[at + j])
+            if j < 8:
+                high |= byte << np.uint64(56 - 8 * j)
+            else:
+                low |= byte << np.uint64(120 - 8 * j)
+        codes[i, 0] = high
+        codes[i, 1] = low
+        at += length
+    return True
+
+
+@njit(cache=True, error_model="numpy")
+def home_of(mark: Any, size: int) -> Any:
+    """Where a fingerprint belongs in a table of any size: its upper half, scaled."""
+    return np.int64(((mark >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
 
 
 @njit(cache=True, error_model="numpy")
@@ -154,8 +191,7 @@ def find(table: Any, codes: Any, selected_codes: Any, high: Any, low: Any) -> An
 
     An entry v > 0 stands for candidate row v - 1, v < 0 for selected point -v - 1, 0 is free.
     """
-    mask = np.uint64(table.size - 1)
-    at = fingerprint(high, low) & mask
+    at = home_of(fingerprint(high, low), table.size)
     while table[at] != ABSENT:
         entry = table[at]
         if entry > 0:
@@ -163,26 +199,27 @@ def find(table: Any, codes: Any, selected_codes: Any, high: Any, low: Any) -> An
                 break
         elif selected_codes[-entry - 1, 0] == high and selected_codes[-entry - 1, 1] == low:
             break
-        at = (at + np.uint64(1)) & mask
-    return np.int64(at)
+        at = at + 1 if at + 1 < table.size else 0
+    return at
 
 
 @njit(cache=True, error_model="numpy")
 def forget(table: Any, codes: Any, selected_codes: Any, at: int) -> None:
     """Free a table position and close the gap that it leaves in its probe run."""
-    mask = np.uint64(table.size - 1)
-    hole = np.uint64(at)
-    probe = hole
+    size = table.size
+    hole = at
+    probe = at
     while True:
-        probe = (probe + np.uint64(1)) & mask
+        probe = probe + 1 if probe + 1 < size else 0
         entry = table[probe]
         if entry == ABSENT:
             break
         if entry > 0:
-            home = fingerprint(codes[entry - 1, 0], codes[entry - 1, 1]) & mask
+            mark = fingerprint(codes[entry - 1, 0], codes[entry - 1, 1])
         else:
-            home = fingerprint(selected_codes[-entry - 1, 0], selected_codes[-entry - 1, 1]) & mask
-        if ((probe - home) & mask) >= ((probe - hole) & mask):
+            mark = fingerprint(selected_codes[-entry - 1, 0], selected_codes[-entry - 1, 1])
+        home = home_of(mark, size)
+        if (probe - home + size) % size >= (probe - hole + size) % size:
             table[hole] = entry
             hole = probe
     table[hole] = ABSENT
@@ -191,13 +228,10 @@ def forget(table: Any, codes: Any, selected_codes: Any, at: int) -> None:
 @njit(cache=True, error_model="numpy")
 def departed_position(departed: Any, print_: Any) -> Any:
     """Position of a fingerprint in the set, or of the free place where it would go."""
-    size = np.uint64(departed.size)
-    at = ((print_ >> np.uint64(32)) * size) >> np.uint64(32)
+    at = home_of(print_, departed.size)
     while departed[at] != 0 and departed[at] != print_:
-        at += np.uint64(1)
-        if at == size:
-            at = np.uint64(0)
-    return np.int64(at)
+        at = at + 1 if at + 1 < departed.size else 0
+    return at
 
 
 @njit(cache=True, error_model="numpy")

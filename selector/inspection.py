@@ -6,15 +6,11 @@ import numpy as np
 from numba import njit
 
 from selector.identifiers import find
-from selector.leaves import (
-    LEAF,
-    LEAVES,
-    bring_up_to_date,
-    gather,
-    make_lists,
-    refresh_top,
-)
+from selector.k_lists import make_lists
+from selector.leaf_tops import refresh_top
+from selector.leaf_updates import bring_up_to_date
 from selector.nearest import find_nearest
+from selector.pool import LEAF, LEAVES, gather
 
 
 @njit(cache=True, error_model="numpy")

@@ -6,81 +6,31 @@ smallest distance up; every operation is monotone under rounding, so importances
 bit as points are selected, once there are k of them.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from selector.lanes import (
+    add_product,
     add_squared_difference,
     at_most,
     bit_count,
+    compared_16,
     load,
     lowest_bit,
     minimum,
     smallest,
     splat,
+    splat_at,
+    store_smallest_of_four,
 )
+from selector.selected_points import BLOCK, ROUNDING, TINY
 
-BLOCK = 64  # selected points per block of the lane layout
-ROUNDING = 2.0**-23
-TINY = np.float32(1e-36)  # above every distance² that float32 rounds to a subnormal
-PIVOTS = 256
-BOUND_SLACK = 1.0 + 1e-12  # a bound is summed in any order; this exceeds the difference
-
-
-class Selected(NamedTuple):
-    """The selected points, oldest first; written only by `append_selected`."""
-
-    lanes: NDArray[
-        np.float32
-    ]  # (capacity / 64 * dimension * 64,), [block][axis][lane], inf = unused
-    vectors: NDArray[np.float32]  # (capacity, dimension)
-    codes: NDArray[np.uint64]  # (capacity, 2)
-    evicted_near: NDArray[np.int64]  # (capacity,) evicted points whose nearest selected it was
-    size: NDArray[np.int64]  # (1,)
-
-
-class Pivots(NamedTuple):
-    """Some selected points with their own k nearest selected, for cheap upper bounds."""
-
-    lanes: NDArray[np.float32]  # as Selected.lanes
-    neighbours: NDArray[np.int32]  # (pivots, k) indices of selected points
-    size: NDArray[np.int64]  # (2,) pivots, and selected points when they were chosen
-
-
-def empty_selected(dimension: int, capacity: int) -> Selected:
-    """Room for `capacity` points, none there."""
-    blocks = -(-capacity // BLOCK)
-    return Selected(
-        lanes=np.full(blocks * dimension * BLOCK, np.inf, np.float32),
-        vectors=np.zeros((blocks * BLOCK, dimension), np.float32),
-        codes=np.zeros((blocks * BLOCK, 2), np.uint64),
-        evicted_near=np.zeros(blocks * BLOCK, np.int64),
-        size=np.zeros(1, np.int64),
-    )
-
-
-def grown_selected(selected: Selected, capacity: int) -> Selected:
-    """The same points with room for `capacity`."""
-    count = int(selected.size[0])
-    grown = empty_selected(selected.vectors.shape[1], capacity)
-    grown.lanes[: selected.lanes.size] = selected.lanes
-    grown.vectors[:count] = selected.vectors[:count]
-    grown.codes[:count] = selected.codes[:count]
-    grown.evicted_near[:count] = selected.evicted_near[:count]
-    grown.size[0] = count
-    return grown
-
-
-def empty_pivots(dimension: int, k: int) -> Pivots:
-    """No pivots yet."""
-    return Pivots(
-        lanes=np.full(PIVOTS * dimension, np.inf, np.float32),
-        neighbours=np.zeros((PIVOTS, k), np.int32),
-        size=np.zeros(2, np.int64),
-    )
+RANKED = 64  # values that are sorted by counting
+TILE = 8  # blocks that stay in the nearest cache while all vectors pass over them
+LARGEST_SPAN = 1e18  # its square is far from overflow in float32
+SMALLEST_SQUARE = 1e-30  # far from underflow
 
 
 @njit(cache=True, error_model="numpy")
@@ -125,21 +75,6 @@ def insert_distance(distances: Any, indices: Any, value: float, index: int) -> N
 
 
 @njit(cache=True, error_model="numpy")
-def append_selected(selected: Any, vector: Any, code: Any) -> None:
-    """Add one point at the end; the caller has made room."""
-    at = selected.size[0]
-    dimension = vector.size
-    base = at // BLOCK * dimension * BLOCK + at % BLOCK
-    for axis in range(dimension):
-        selected.lanes[base + axis * BLOCK] = vector[axis]
-        selected.vectors[at, axis] = vector[axis]
-    selected.codes[at, 0] = code[0]
-    selected.codes[at, 1] = code[1]
-    selected.evicted_near[at] = 0
-    selected.size[0] = at + 1
-
-
-@njit(cache=True, error_model="numpy")
 def smallest_of_one(
     lanes: Any, blocks: int, flat: Any, at: int, dimension: int, minima: Any, into: int
 ) -> None:
@@ -149,7 +84,7 @@ def smallest_of_one(
         p0, p1, p2, p3 = zero, zero, zero, zero
         for axis in range(dimension):
             s = (block * dimension + axis) * BLOCK
-            x = splat(flat[at + axis])
+            x = splat_at(flat, at + axis)
             p0 = add_squared_difference(p0, load(lanes, s), x)
             p1 = add_squared_difference(p1, load(lanes, s + 16), x)
             p2 = add_squared_difference(p2, load(lanes, s + 32), x)
@@ -158,58 +93,71 @@ def smallest_of_one(
 
 
 @njit(cache=True, error_model="numpy")
-def smallest_of_four(
-    lanes: Any, blocks: int, flat: Any, at: int, dimension: int, minima: Any, into: int, width: int
-) -> None:
-    """As `smallest_of_one` for four consecutive vectors, which share the loads."""
-    zero = splat(np.float32(0))
-    for block in range(blocks):
-        p0, p1, p2, p3 = zero, zero, zero, zero
-        q0, q1, q2, q3 = zero, zero, zero, zero
-        r0, r1, r2, r3 = zero, zero, zero, zero
-        u0, u1, u2, u3 = zero, zero, zero, zero
+def smallest_products_of_four(
+    products: Any, first: int, stop: int, flat: Any, at: int, dimension: int, minima: Any,
+    into: int, width: int,
+) -> None:  # fmt: skip
+    """minima[into + i * width + b] = least float32 |s'|² - 2 x'·s' over blocks b, four x' at `at`.
+
+    That is |x' - s'|² - |x'|² in half the operations, but with an absolute error.
+    """
+    for block in range(first, stop):
+        s = block * (1 + dimension) * BLOCK
+        p0, p1 = load(products, s), load(products, s + 16)
+        p2, p3 = load(products, s + 32), load(products, s + 48)
+        q0, q1, q2, q3 = p0, p1, p2, p3
+        r0, r1, r2, r3 = p0, p1, p2, p3
+        u0, u1, u2, u3 = p0, p1, p2, p3
         for axis in range(dimension):
-            s = (block * dimension + axis) * BLOCK
-            s0, s1 = load(lanes, s), load(lanes, s + 16)
-            s2, s3 = load(lanes, s + 32), load(lanes, s + 48)
-            x = splat(flat[at + axis])
-            p0 = add_squared_difference(p0, s0, x)
-            p1 = add_squared_difference(p1, s1, x)
-            p2 = add_squared_difference(p2, s2, x)
-            p3 = add_squared_difference(p3, s3, x)
-            x = splat(flat[at + dimension + axis])
-            q0 = add_squared_difference(q0, s0, x)
-            q1 = add_squared_difference(q1, s1, x)
-            q2 = add_squared_difference(q2, s2, x)
-            q3 = add_squared_difference(q3, s3, x)
-            x = splat(flat[at + 2 * dimension + axis])
-            r0 = add_squared_difference(r0, s0, x)
-            r1 = add_squared_difference(r1, s1, x)
-            r2 = add_squared_difference(r2, s2, x)
-            r3 = add_squared_difference(r3, s3, x)
-            x = splat(flat[at + 3 * dimension + axis])
-            u0 = add_squared_difference(u0, s0, x)
-            u1 = add_squared_difference(u1, s1, x)
-            u2 = add_squared_difference(u2, s2, x)
-            u3 = add_squared_difference(u3, s3, x)
-        minima[into + block] = smallest(minimum(minimum(p0, p1), minimum(p2, p3)))
-        minima[into + width + block] = smallest(minimum(minimum(q0, q1), minimum(q2, q3)))
-        minima[into + 2 * width + block] = smallest(minimum(minimum(r0, r1), minimum(r2, r3)))
-        minima[into + 3 * width + block] = smallest(minimum(minimum(u0, u1), minimum(u2, u3)))
+            s += BLOCK
+            s0, s1 = load(products, s), load(products, s + 16)
+            s2, s3 = load(products, s + 32), load(products, s + 48)
+            x = splat_at(flat, at + axis)
+            p0 = add_product(p0, s0, x)
+            p1 = add_product(p1, s1, x)
+            p2 = add_product(p2, s2, x)
+            p3 = add_product(p3, s3, x)
+            x = splat_at(flat, at + dimension + axis)
+            q0 = add_product(q0, s0, x)
+            q1 = add_product(q1, s1, x)
+            q2 = add_product(q2, s2, x)
+            q3 = add_product(q3, s3, x)
+            x = splat_at(flat, at + 2 * dimension + axis)
+            r0 = add_product(r0, s0, x)
+            r1 = add_product(r1, s1, x)
+            r2 = add_product(r2, s2, x)
+            r3 = add_product(r3, s3, x)
+            x = splat_at(flat, at + 3 * dimension + axis)
+            u0 = add_product(u0, s0, x)
+            u1 = add_product(u1, s1, x)
+            u2 = add_product(u2, s2, x)
+            u3 = add_product(u3, s3, x)
+        store_smallest_of_four(
+            minima, into + block, width,
+            minimum(minimum(p0, p1), minimum(p2, p3)), minimum(minimum(q0, q1), minimum(q2, q3)),
+            minimum(minimum(r0, r1), minimum(r2, r3)), minimum(minimum(u0, u1), minimum(u2, u3)),
+        )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
-def smallest_per_block(
-    lanes: Any, blocks: int, flat: Any, number: int, dimension: int, minima: Any, width: int
-) -> None:
-    """minima[v * width + b] = least float32 |vector v - s|² over block b of selected points."""
-    v = 0
-    while v + 4 <= number:
-        smallest_of_four(lanes, blocks, flat, v * dimension, dimension, minima, v * width, width)
-        v += 4
-    while v < number:
-        smallest_of_one(lanes, blocks, flat, v * dimension, dimension, minima, v * width)
-        v += 1
+def within_products(
+    products: Any, block: int, vector: Any, vector_at: int, dimension: int, limit: Any
+) -> Any:
+    """Bit i is set where point i of a block has float32 |s'|² - 2 x'·s' <= limit."""
+    s = block * (1 + dimension) * BLOCK
+    s0, s1 = load(products, s), load(products, s + 16)
+    s2, s3 = load(products, s + 32), load(products, s + 48)
+    for axis in range(dimension):
+        s += BLOCK
+        x = splat_at(vector, vector_at + axis)
+        s0 = add_product(s0, load(products, s), x)
+        s1 = add_product(s1, load(products, s + 16), x)
+        s2 = add_product(s2, load(products, s + 32), x)
+        s3 = add_product(s3, load(products, s + 48), x)
+    bound = splat(limit)
+    low = at_most(s0, bound) | (at_most(s1, bound) << np.uint64(16))
+    high = (at_most(s2, bound) << np.uint64(32)) | (at_most(s3, bound) << np.uint64(48))
+    return low | high
 
 
 @njit(cache=True, error_model="numpy")
@@ -224,7 +172,7 @@ def within(
     s3 = zero
     for axis in range(dimension):
         at = base + axis * stride
-        x = splat(vector[vector_at + axis])
+        x = splat_at(vector, vector_at + axis)
         s0 = add_squared_difference(s0, load(lanes, at), x)
         s1 = add_squared_difference(s1, load(lanes, at + 16), x)
         s2 = add_squared_difference(s2, load(lanes, at + 32), x)
@@ -246,12 +194,12 @@ def count_at_most(values: Any, start: int, size: int, limit: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def limit_of_k(values: Any, start: int, size: int, k: int) -> Any:
+def limit_of_k(values: Any, start: int, size: int, k: int, low: Any) -> Any:
     """A value that at least k, and hardly more, of values[start : start + size] do not exceed.
 
-    Bisection from the largest of the first k: a sort of a few dozen values costs five times more.
+    Bisection between `low`, which none is below, and the largest of the first k: a sort of a few
+    dozen values costs five times more.
     """
-    low = np.float32(0)
     high = values[start]
     for i in range(1, k):
         high = max(high, values[start + i])
@@ -270,6 +218,72 @@ def limit_of_k(values: Any, start: int, size: int, k: int) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
+def hits_by_products(
+    products: Any, extent: float, dimension: int, minima: Any, start: int, width: int, k: int,
+    shifted: Any, at: int, hits: Any,
+) -> Any:  # fmt: skip
+    """Number of selected points that may be among the k nearest of x', -1 if too ill-conditioned.
+
+    shifted[at : at + d] holds x', minima[start :] its block minima of |s'|² - 2 x'·s', both sides
+    relative to the first selected point. Rounding x', s', the norm and the sum errs by less than
+    error = (d + 8) 2⁻²³ (|x'| + greatest |s'|)² [half of it by the standard bound], so k points are
+    within limit + error, and each that is no further has a value of at most limit + 2 error.
+    """
+    squared = 0.0
+    for axis in range(at, at + dimension):
+        squared += np.float64(shifted[axis]) * np.float64(shifted[axis])
+    span = np.sqrt(squared) + extent
+    error = (dimension + 8) * ROUNDING * span * span
+    if not span < LARGEST_SPAN:
+        return -1
+    limit = limit_of_k(minima, start, width, k, np.float32(-squared - error))
+    if not error + SMALLEST_SQUARE < 0.1 * (limit + squared):
+        return -1
+    limit = np.float32(limit + 2.0 * error)
+    number = 0
+    bound = splat(limit)
+    for group in range(0, width, 16):
+        promising = at_most(load(minima, start + group), bound)
+        while promising:
+            block = group + lowest_bit(promising)
+            promising &= promising - np.uint64(1)
+            near = within_products(products, block, shifted, at, dimension, limit)
+            while near:
+                hits[number] = block * BLOCK + lowest_bit(near)
+                near &= near - np.uint64(1)
+                number += 1
+    return number
+
+
+@njit(cache=True, error_model="numpy")
+def hits_by_differences(
+    selected: Any, blocks: int, pruned: bool, k: int, flat: Any, at: int, hits: Any
+) -> Any:
+    """As `hits_by_products` from |x - s|², whose float32 error is relative: it always works."""
+    count = selected.size[0]
+    dimension = selected.vectors.shape[1]
+    lanes = selected.lanes
+    width = (blocks + 15) // 16 * 16
+    minima = np.full(width, np.float32(np.inf))
+    limit = np.float32(np.inf)
+    if pruned:
+        smallest_of_one(lanes, blocks, flat, at, dimension, minima, 0)
+        margin = np.float32(1.0 + 2.0 * (dimension + 8) * ROUNDING)
+        limit = limit_of_k(minima, 0, width, k, np.float32(0)) * margin + TINY
+    number = 0
+    for block in range(blocks):
+        if not pruned or minima[block] <= limit:
+            near = within(lanes, block * dimension * BLOCK, BLOCK, flat, at, dimension, limit)
+            while near:
+                index = block * BLOCK + lowest_bit(near)
+                near &= near - np.uint64(1)
+                if index < count:
+                    hits[number] = index
+                    number += 1
+    return number
+
+
+@njit(cache=True, error_model="numpy")
 def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> None:
     """The k nearest selected points of each vector, ascending, padded with inf and -1.
 
@@ -282,110 +296,76 @@ def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> N
     k = distances.shape[1]
     blocks = (count + BLOCK - 1) // BLOCK
     width = (blocks + 15) // 16 * 16
-    minima = np.full((number, width), np.float32(np.inf))
     pruned = blocks > k
-    flat_minima = minima.reshape(-1)
-    if pruned:
-        smallest_per_block(
-            selected.lanes, blocks, vectors.reshape(-1), number, dimension, flat_minima, width
-        )
-    margin = np.float32(1.0 + 2.0 * (dimension + 8) * ROUNDING)
     flat = vectors.reshape(-1)
     rows = selected.vectors.reshape(-1)
-    lanes = selected.lanes
-    hits = np.empty(count, np.int32)
-    values = np.empty(count)
+    flat_distances, flat_indices = distances.reshape(-1), indices.reshape(-1)
+    hits = np.empty(blocks * BLOCK, np.int32)
+    values = np.empty(max(blocks, 1) * BLOCK)
+    fours = (number + 3) // 4
+    shared = pruned and number > 1
+    minima = np.full(4 * fours * width if shared else 0, np.float32(np.inf))
+    shifted = np.zeros(4 * fours * dimension if shared else 0, np.float32)
+    if shared:
+        for i in range(number * dimension):
+            shifted[i] = flat[i] - rows[i % dimension]
+        for first in range(0, blocks, TILE):
+            for four in range(fours):
+                smallest_products_of_four(
+                    selected.products, first, min(first + TILE, blocks), shifted,
+                    4 * four * dimension, dimension, minima, 4 * four * width, width,
+                )  # fmt: skip
     for v in range(number):
-        limit = np.float32(np.inf)
-        if pruned:
-            limit = limit_of_k(flat_minima, v * width, width, k) * margin + TINY
-        hit_count = 0
-        for block in range(blocks):
-            if not pruned or flat_minima[v * width + block] <= limit:
-                base = block * dimension * BLOCK
-                near = within(lanes, base, BLOCK, flat, v * dimension, dimension, limit)
-                while near:
-                    index = block * BLOCK + lowest_bit(near)
-                    near &= near - np.uint64(1)
-                    if index < count:
-                        hits[hit_count] = index
-                        hit_count += 1
+        hit_count = -1
+        if shared:
+            hit_count = hits_by_products(
+                selected.products,
+                selected.extent[0],
+                dimension,
+                minima,
+                v * width,
+                width,
+                k,
+                shifted,
+                v * dimension,
+                hits,
+            )
+        if hit_count < 0:
+            hit_count = hits_by_differences(selected, blocks, pruned, k, flat, v * dimension, hits)
         for h in range(hit_count):
             values[h] = distance(flat, v * dimension, rows, hits[h] * dimension, dimension)
-        keep_nearest(values, hits, hit_count, distances[v], indices[v])
+        for h in range(hit_count, RANKED):
+            values[h] = np.inf
+        keep_nearest(values, hits, hit_count, flat_distances, flat_indices, v * k, k)
 
 
 @njit(cache=True, error_model="numpy")
-def keep_nearest(values: Any, hits: Any, hit_count: int, distances: Any, indices: Any) -> None:
-    """The smallest of values[:hit_count] ascending, with their hits; equal ones in hit order."""
-    k = distances.size
-    distances[:] = np.inf
-    indices[:] = -1
-    for h in range(hit_count):
-        if values[h] < distances[k - 1]:
-            insert_distance(distances, indices, values[h], hits[h])
+def keep_nearest(
+    values: Any, hits: Any, hit_count: int, distances: Any, indices: Any, at: int, k: int
+) -> None:
+    """The k smallest of values[:hit_count] ascending, with their hits; equal ones in hit order.
 
-
-@njit(cache=True, error_model="numpy")
-def choose_pivots(selected: Any, pivots: Any) -> None:
-    """Take evenly spaced selected points, at most 256, and find the neighbours of each."""
-    count = selected.size[0]
-    number = min(count, PIVOTS)
-    dimension = selected.vectors.shape[1]
-    k = pivots.neighbours.shape[1]
-    vectors = np.empty((number, dimension), np.float32)
-    pivots.lanes[:] = np.inf
-    for i in range(number):
-        vectors[i] = selected.vectors[i * count // number]
-        base = i // BLOCK * dimension * BLOCK + i % BLOCK
-        for axis in range(dimension):
-            pivots.lanes[base + axis * BLOCK] = vectors[i, axis]
-    find_nearest(selected, vectors, np.empty((number, k)), pivots.neighbours[:number])
-    pivots.size[0] = number
-    pivots.size[1] = count
-
-
-@njit(cache=True, error_model="numpy")
-def nearest_pivot(lanes: Any, number: int, flat: Any, at: int, dimension: int) -> Any:
-    """Index of a pivot nearest to flat[at : at + dimension] in float32."""
-    zero = splat(np.float32(0))
-    best = 0
-    least = np.float32(np.inf)
-    for block in range((number + BLOCK - 1) // BLOCK):
-        s0, s1, s2, s3 = zero, zero, zero, zero
-        for axis in range(dimension):
-            p = (block * dimension + axis) * BLOCK
-            x = splat(flat[at + axis])
-            s0 = add_squared_difference(s0, load(lanes, p), x)
-            s1 = add_squared_difference(s1, load(lanes, p + 16), x)
-            s2 = add_squared_difference(s2, load(lanes, p + 32), x)
-            s3 = add_squared_difference(s3, load(lanes, p + 48), x)
-        here = smallest(minimum(minimum(s0, s1), minimum(s2, s3)))
-        if here < least:
-            least = here
-            limit = splat(here)
-            low = at_most(s0, limit) | (at_most(s1, limit) << np.uint64(16))
-            high = (at_most(s2, limit) << np.uint64(32)) | (at_most(s3, limit) << np.uint64(48))
-            best = block * BLOCK + lowest_bit(low | high)
-    return best
-
-
-@njit(cache=True, error_model="numpy")
-def bound_importances(selected: Any, pivots: Any, vectors: Any, bounds: Any) -> None:
-    """Upper bounds of importances: the mean distance to the k neighbours of a near pivot.
-
-    The mean over any k selected points bounds the mean over the k nearest, now and for ever.
+    Up to 64 values, inf behind the last, are ranked by counting, which has no branches to
+    mispredict; written to distances[at : at + k] and indices[at : at + k].
     """
-    number, dimension = vectors.shape
-    k = pivots.neighbours.shape[1]
-    flat = vectors.reshape(-1)
-    points = selected.vectors.reshape(-1)
-    neighbours = pivots.neighbours.reshape(-1)
-    lanes = pivots.lanes
-    for v in range(number):
-        pivot = nearest_pivot(lanes, pivots.size[0], flat, v * dimension, dimension)
-        total = 0.0
-        for i in range(pivot * k, (pivot + 1) * k):
-            at = neighbours[i] * dimension
-            total += distance(flat, v * dimension, points, at, dimension)
-        bounds[v] = total / k * BOUND_SLACK
+    if hit_count > RANKED:
+        distances[at : at + k] = np.inf
+        indices[at : at + k] = -1
+        for h in range(hit_count):
+            if values[h] < distances[at + k - 1]:
+                insert_distance(distances[at : at + k], indices[at : at + k], values[h], hits[h])
+        return
+    for i in range(min(hit_count, k), k):
+        distances[at + i] = np.inf
+        indices[at + i] = -1
+    parts = (hit_count + 15) // 16
+    for h in range(hit_count):
+        value = values[h]
+        rank = 0
+        for part in range(parts):
+            less, equal = compared_16(values, 16 * part, value)
+            before = (np.uint64(1) << np.uint64(min(max(h - 16 * part, 0), 16))) - np.uint64(1)
+            rank += bit_count(less | (equal & before))
+        if rank < k:
+            distances[at + rank] = value
+            indices[at + rank] = hits[h]

@@ -193,6 +193,8 @@ def metric_identity(config: MetricConfig, fingerprint: str) -> str:
     values["data"] = {
         "validation_share": config.data.validation_share,
         "split_seed": config.data.split_seed,
+        "every": config.data.every,
+        "first_us": config.data.first_us,
         "fingerprint": fingerprint,
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

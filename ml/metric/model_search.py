@@ -97,7 +97,7 @@ class SearchTask(MetricTask):
         draw = np.random.default_rng([config.training.seed, _DRAW])
         order = draw.permutation(self.validation_index)
         self._judged: NDArray[np.int64] = order[: config.search.patches]
-        self._profiles = profiles_of(self.patches, self._judged, self.standardisation)
+        self._judged_profiles = profiles_of(self.patches, self._judged, self.standardisation)
         self._factor = config.loss.scale
 
     def epoch_metrics(self, model: nn.Module, epoch: int) -> dict[str, float]:
@@ -110,7 +110,7 @@ class SearchTask(MetricTask):
 
         embedding = embed(encode, self.patches, self._judged)
         found = judge(
-            embedding, self.patches.kind[self._judged], self._profiles, factor=self._factor
+            embedding, self.patches.kind[self._judged], self._judged_profiles, factor=self._factor
         )
         relative_error = found.mare_star / found.pairs.mean_reference
         return {
@@ -137,7 +137,7 @@ def search_metric(
             f" {list(config.search.ranges.invariance_weight)}"
         )
     out = out.resolve()
-    config = with_cache(config, out)
+    config = with_cache(alone(config), out)
     with claimed(out):
         task = open_metric_task(config)
         write_atomically(out / "config.resolved.yaml", resolved_yaml(config))
@@ -192,7 +192,15 @@ def search_metric(
 def make_search_task(arguments: Mapping[str, Any], choices: Mapping[str, Any]) -> SearchTask:
     """The task of one trial, in its process. Raises PatchDataError."""
     config = with_choices(MetricConfig.model_validate(arguments["config"]), choices)
-    return SearchTask(config, open_metric_task(config))
+    task = SearchTask(config, open_metric_task(config))
+    task.require_memory()
+    return task
+
+
+def alone(config: MetricConfig) -> MetricConfig:
+    """The configuration with one worker, as every trial has."""
+    training = config.training.model_copy(update={"workers": 1})
+    return config.model_copy(update={"training": training})
 
 
 def choices_of(config: MetricConfig) -> dict[str, Any]:

@@ -11,19 +11,21 @@ from torch.optim import Adam, Optimizer
 
 from ml.metric.configuration import MetricConfig, metric_identity
 from ml.metric.networks import build_network
-from ml.metric.radial_profiles import PROFILE_CHANNELS, radial_profiles
+from ml.metric.profile_store import profiles_in_store
+from ml.metric.radial_profiles import PROFILE_CHANNELS
 from ml.metric.symmetries import PUBLISHED_SYMMETRIES, SYMMETRIES, apply_symmetry
 from ml.metric.triplet_losses import metric_loss
 from ml.patch_data import (
     PatchDataError,
     PatchSet,
     Standardisation,
-    load_batch,
     open_patches,
     split_by_history,
 )
 from ml.training import Batch, TrainingSettings
+from ml.training.memory import require_memory
 from ml.training.task import Split
+from ml.training.worker import device_for
 
 # Live float32 copies of a batch in a training step, measured: the images, their standardised and
 # transformed copies, activations and gradients.
@@ -34,8 +36,8 @@ _IMAGE_BYTES = 14 * 37 * 37 * 4
 class MetricTask:
     """Patches, their standardisation and the split by history; what a batch holds.
 
-    Of each patch: its image, its kind, its radial profiles (standardised) and, in training, which
-    symmetries transform it. Validation sees each patch under the first `transforms` of them.
+    Of each patch: its densities, its kind, its radial profiles (standardised) and the symmetries
+    that transform it: in training a choice of the epoch, in validation always the first ones.
     """
 
     def __init__(self, config: MetricConfig, patches: PatchSet) -> None:
@@ -54,6 +56,9 @@ class MetricTask:
                 )
         self.standardisation = Standardisation.of(patches, self.training_index)
         self._weights = config.loss.as_loss_weights()
+        self._profiles = (
+            profiles_in_store(patches, config.data.cache) if self._weights.radial > 0 else None
+        )
         self._symmetries = (
             PUBLISHED_SYMMETRIES
             if config.loss.transforms <= len(PUBLISHED_SYMMETRIES)
@@ -84,27 +89,34 @@ class MetricTask:
 
     def load(self, split: Split, positions: NDArray[np.int64], epoch: int) -> Batch:
         index = self._index(split)[positions]
-        density = load_batch(self._patches, index)
         batch = {
-            "images": torch.from_numpy(self.standardisation.apply(density)),
+            "density": torch.from_numpy(self._patches.density[index]),
             "kind": torch.from_numpy(self._patches.kind[index].astype(np.int64)),
         }
-        if self._weights.radial > 0:
-            profiles = radial_profiles(density[:, :PROFILE_CHANNELS])
-            batch["profiles"] = torch.from_numpy(self.standardisation.apply_to_profiles(profiles))
+        if self._profiles is not None:
+            profiles = self.standardisation.apply_to_profiles(self._profiles[index])
+            batch["profiles"] = torch.from_numpy(profiles)
         if self._config.loss.transforms > 0:
             chosen_in = epoch if split == "training" else None
             batch["symmetries"] = torch.from_numpy(self._symmetries_of(index, chosen_in))
         return batch
 
     def outputs(self, model: nn.Module, batch: Batch) -> Batch:
-        images = batch["images"]
+        images = self.images(batch["density"])
         seen = images
         if "symmetries" in batch:
             seen = with_transformed(images, batch["symmetries"])
         z: Tensor = model(seen)
         views = z.view(-1, len(images), z.shape[1]).transpose(0, 1)  # (B, 1 + T, d)
         return {"z": views, **{name: batch[name] for name in ("kind", "profiles") if name in batch}}
+
+    def images(self, density: Tensor) -> Tensor:
+        """(B, 14, 37, 37) nm⁻² as stored to standardised float32, on the same device."""
+        mean, std = (
+            torch.from_numpy(values).to(density.device).view(-1, 1, 1)
+            for values in (self.standardisation.mean, self.standardisation.std)
+        )
+        return density.to(torch.float32, copy=True).sub_(mean).div_(std)
 
     def loss(self, outputs: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         z, kind = outputs["z"], outputs["kind"]
@@ -114,10 +126,12 @@ class MetricTask:
     def epoch_metrics(self, model: nn.Module, epoch: int) -> dict[str, float]:
         return {}
 
-    def batch_bytes(self) -> int:
-        """Memory of one training step on one worker, roughly."""
+    def require_memory(self) -> None:
+        """Raises TrainingError where a step of one worker would not fit into this machine."""
         patches = -(-self.settings.batch_size // self.settings.workers)
-        return int(_COPIES * (1 + self._config.loss.transforms) * patches * _IMAGE_BYTES)
+        needed = int(_COPIES * (1 + self._config.loss.transforms) * patches * _IMAGE_BYTES)
+        what = f"a step of training.batch_size = {self.settings.batch_size}"
+        require_memory(needed, device_for(self.settings), what)
 
     def _index(self, split: Split) -> NDArray[np.int64]:
         return self.training_index if split == "training" else self.validation_index
@@ -138,9 +152,11 @@ class MetricTask:
 def make_metric_task(arguments: Mapping[str, Any]) -> MetricTask:
     """The task of a configuration's JSON values; workers call it with the driver's.
 
-    Raises PatchDataError.
+    Raises PatchDataError, TrainingError where a batch would not fit into memory.
     """
-    return open_metric_task(MetricConfig.model_validate(arguments["config"]))
+    task = open_metric_task(MetricConfig.model_validate(arguments["config"]))
+    task.require_memory()
+    return task
 
 
 def open_metric_task(config: MetricConfig) -> MetricTask:

@@ -1,5 +1,6 @@
 """Commands that make metrics: `train metric` and `search metric`."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,9 @@ from typing import Any
 
 import click
 
+from ml.configuration_errors import ConfigurationError
 from ml.metric.configuration import MetricConfig, preset_names, read_metric_config
+from ml.patch_set import PatchDataError
 from ml.training import ClusterError, TrainingError, read_records
 
 BAD_INPUT, RUN_FAILED, INTERRUPTED = 2, 1, 130
@@ -110,7 +113,7 @@ def _configured(
 ) -> MetricConfig:
     """The configuration with what options say; raises ConfigurationError."""
     if sources:
-        overrides = (*overrides, f"data.sources={[str(path.resolve()) for path in sources]}")
+        overrides = (*overrides, f"data.sources={json.dumps([str(p.resolve()) for p in sources])}")
     given = [f"training.{name}={value}" for name, value in training.items() if value is not None]
     return read_metric_config(config, (*overrides, *given))
 
@@ -126,7 +129,7 @@ def _failing_clearly() -> Iterator[None]:
         yield
     except (TrainingError, ClusterError) as error:
         _end(error, RUN_FAILED)
-    except (ValueError, FileNotFoundError) as error:
+    except (ConfigurationError, PatchDataError) as error:
         _end(error, BAD_INPUT)
     except OSError as error:
         _end(error, RUN_FAILED)

@@ -21,9 +21,7 @@ from ml.metric.networks import build_network
 from ml.metric.task import MetricTask, make_metric_task, open_metric_task
 from ml.metric.training_figures import draw_losses
 from ml.training import Trained, train_here
-from ml.training.memory import require_memory
 from ml.training.progress import showing
-from ml.training.worker import device_for
 
 ENCODER, RUN, LOSSES = "encoder", "run.json", "loss.png"
 
@@ -100,8 +98,7 @@ def _trained(
 ) -> Trained:
     settings = config.training
     if not (ray or address or settings.workers > 1):
-        what = f"a step of training.batch_size = {settings.batch_size} patches"
-        require_memory(task.batch_bytes(), device_for(settings), what)
+        task.require_memory()
         with showing("metric", settings.epochs) as reports:
             return train_here(task, out, reports.on_epoch, reports.on_step)
     try:

@@ -76,7 +76,7 @@ def test_the_encoder_embeds_as_the_trained_network_does(tmp_path, run_folder):
     task = open_metric_task(read_metric_config(out / "config.resolved.yaml"))
     network = build_network(read_metric_config("radial").network)
     network.load_state_dict(trained_in(out / "checkpoints").weights)
-    images = task.load("training", np.arange(5), 0)["images"]
+    images = task.images(task.load("training", np.arange(5), 0)["density"])
     density = task.patches.density[task.training_index[:5]]
     np.testing.assert_allclose(
         load_encoder(out / "encoder").encode(density),

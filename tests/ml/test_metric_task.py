@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ml.metric.configuration import read_metric_config
+from ml.metric.profile_store import profiles_in_store
 from ml.metric.radial_profiles import radial_profiles
 from ml.metric.symmetries import PUBLISHED_SYMMETRIES, apply_symmetry
 from ml.metric.task import (
@@ -39,7 +40,8 @@ def test_a_batch_is_the_same_however_it_is_shared_out(config, transforms):
 
 def test_images_are_standardised_over_the_training_patches_only(config):
     task = open_metric_task(config)
-    images = task.load("training", np.arange(task.size("training")), 0)["images"].double()
+    density = task.load("training", np.arange(task.size("training")), 0)["density"]
+    images = task.images(density).double()
     np.testing.assert_allclose(images.mean((0, 2, 3)), 0, atol=1e-4)
     np.testing.assert_allclose(images.std((0, 2, 3)), 1, atol=1e-4)
 
@@ -47,9 +49,21 @@ def test_images_are_standardised_over_the_training_patches_only(config):
 def test_profiles_are_those_of_the_standardised_images(config):
     task = open_metric_task(config)
     batch = task.load("training", np.arange(10), 0)
-    np.testing.assert_allclose(
-        batch["profiles"], radial_profiles(batch["images"].numpy()), rtol=0, atol=1e-5
-    )
+    images = task.images(batch["density"]).numpy()
+    np.testing.assert_allclose(batch["profiles"], radial_profiles(images), rtol=0, atol=1e-5)
+
+
+def test_profiles_are_stored_once_for_each_set_of_patches(run_folder, tmp_path):
+    patches = open_patches([run_folder])
+    expected = radial_profiles(load_batch(patches, np.arange(len(patches))))
+    for subset in (np.arange(len(patches)), np.arange(0, len(patches), 2)):
+        part = patches.subset(subset)
+        np.testing.assert_array_equal(profiles_in_store(part, None), expected[subset])
+        np.testing.assert_array_equal(profiles_in_store(part, tmp_path), expected[subset])
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(files) == 2
+    np.testing.assert_array_equal(profiles_in_store(patches, tmp_path), expected)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
 
 
 def test_no_history_is_both_trained_on_and_validated_with(config):

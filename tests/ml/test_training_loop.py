@@ -1,3 +1,4 @@
+import copy
 import json
 import multiprocessing
 import signal
@@ -72,6 +73,40 @@ def test_shares_of_the_workers_make_up_the_batch_in_its_order(workers):
     shares = [share_of(batch, rank, workers) for rank in range(workers)]
     np.testing.assert_array_equal(np.concatenate(shares), batch)
     assert [len(share) for share in shares] == share_sizes(len(batch), workers)
+
+
+class _WithKnownStart(PairTask):
+    """Keeps a copy of the weights that training starts from."""
+
+    def build(self):
+        model = super().build()
+        self.start = copy.deepcopy(model)
+        return model
+
+
+def test_the_loop_is_gradient_descent_on_the_batches_in_their_order(tmp_path):
+    task = _WithKnownStart(SETTINGS)
+    records = train_here(task, tmp_path).records
+
+    model = task.start
+    optimiser = torch.optim.Adam(model.parameters(), lr=1.0)
+    for epoch, record in enumerate(records):
+        optimiser.param_groups[0]["lr"] = {0: 1e-3, 1: 1e-3, 2: 5e-4, 3: 1e-4, 4: 1e-5}[epoch]
+        sums = {"training": 0.0, "validation": 0.0}
+        model.train()
+        for batch in training_batches(SIZES["training"], 20, SETTINGS.seed, epoch):
+            loss, _ = task.loss(task.outputs(model, task.load("training", batch, epoch)))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            sums["training"] += loss.item() * len(batch)
+        model.eval()
+        for batch in validation_batches(SIZES["validation"], 20):
+            loss, _ = task.loss(task.outputs(model, task.load("validation", batch, epoch)))
+            sums["validation"] += loss.item() * len(batch)
+        for split, expected in sums.items():
+            found = getattr(record, split)["total"]
+            assert found == pytest.approx(expected / SIZES[split], rel=1e-13), (epoch, split)
 
 
 def _train_until_killed(folder):

@@ -144,6 +144,23 @@ def test_leaves_split_compact_and_still_agree_with_a_fresh_sampler(vectors_of):
     assert sampler.select(40) == fresh.select(40)
 
 
+def test_selected_points_at_almost_the_same_distance_enter_the_lists_they_belong_in():
+    random = np.random.default_rng(0)
+    directions = random.standard_normal((400, 9))
+    shell = (directions / np.linalg.norm(directions, axis=1)[:, None]).astype(np.float32)
+    centre = random.uniform(-1e-7, 1e-7, (60, 9)).astype(np.float32)
+    ids = np.arange(60)
+    sampler = FarthestPointSampler(9, warm_up=0)
+    sampler.mark_selected(np.arange(20) + 1000, shell[:20])
+    sampler.add(ids, centre)
+    sampler.evaluate()
+    sampler.mark_selected(np.arange(20, 400) + 1000, shell[20:])
+    fresh = FarthestPointSampler(9, warm_up=0)
+    fresh.mark_selected(np.arange(400) + 1000, shell)
+    fresh.add(ids, centre)
+    np.testing.assert_array_equal(sampler.importance(ids), fresh.importance(ids))
+
+
 def test_thousands_of_identical_points_are_one_place(vectors_of):
     vectors = np.repeat(vectors_of("gauss", 4), 1500, axis=0)
     sampler = FarthestPointSampler(9, k=1, warm_up=0, capacity=6000)

@@ -11,14 +11,9 @@ from selector.identifiers import (
     find,
     forget,
 )
-from selector.nearest import (
-    append_selected,
-    bound_importances,
-    choose_pivots,
-    empty_pivots,
-    empty_selected,
-    find_nearest,
-)
+from selector.nearest import find_nearest
+from selector.pivots import bound_importances, choose_pivots, empty_pivots
+from selector.selected_points import append_selected, empty_selected
 
 
 def selected_from(points):
@@ -64,13 +59,32 @@ def test_neighbour_lists_equal_a_sorted_float64_scan(number, dimension, k, scale
         assert len(set(indices[v, : len(expected)])) == len(expected)
 
 
+def shell(number, dimension, seed):
+    """Points at the same distance from the origin but for the rounding of their coordinates."""
+    directions = np.random.default_rng(seed).standard_normal((number, dimension))
+    return (directions / np.linalg.norm(directions, axis=1)[:, None]).astype(np.float32)
+
+
+@pytest.mark.parametrize("together", [1, 5])
+def test_neighbours_that_differ_by_less_than_float32_resolves_are_told_apart(together):
+    points = shell(3000, 9, seed=0)
+    vectors = np.random.default_rng(1).uniform(-1e-7, 1e-7, (40, 9)).astype(np.float32)
+    selected = selected_from(points)
+    for start in range(0, 40, together):
+        part = vectors[start : start + together]
+        distances = np.empty((together, 10))
+        find_nearest(selected, part, distances, np.empty((together, 10), np.int32))
+        for found, vector in zip(distances, part, strict=True):
+            np.testing.assert_array_equal(found, slow_nearest(points, vector, 10))
+
+
 def test_a_pivot_bound_is_never_below_the_importance(vectors_of):
     points = vectors_of("walk", 1200)
     selected, pivots = selected_from(points), empty_pivots(9, 10)
     choose_pivots(selected, pivots)
     vectors = vectors_of("gauss", 300, seed=5)
     bounds = np.empty(300)
-    bound_importances(selected, pivots, vectors, bounds)
+    bound_importances(pivots, vectors, bounds)
     for vector, bound in zip(vectors, bounds, strict=True):
         total = 0.0
         for value in slow_nearest(points, vector, 10):
