@@ -22,12 +22,12 @@ from ml.metric.pair_statistics import PairCounts
 from ml.patch_set import PatchSet
 
 HALF_PATCH_NM = 15.0
-FEWEST_PAIRS = 30
+FEWEST_PAIRS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Relation:
-    """dz against another distance, in bins of the latter that hold at least 30 pairs."""
+    """dz against another distance, in bins of the latter that hold at least 10 pairs."""
 
     centre: NDArray[np.float64]  # (B,) middle of each bin
     mean: NDArray[np.float64]  # (B,) of dz
@@ -114,9 +114,12 @@ def relation_to_space(
 ) -> SpatialRelation:
     """dz against dx over the pairs of each snapshot, minimum image, up to `longest_nm` (fig. 7a).
 
-    ValueError if the side of a membrane is unknown, or no two patches share a snapshot.
+    Of patches around proteins alone: controls keep away from proteins, so that with them dz would
+    rise where the first controls come in, however the metric sees space. ValueError if the side of
+    a membrane is unknown, or no two such patches share a snapshot.
     """
-    dx, dz = pairs_of_snapshots(vectors, patches)
+    around = np.flatnonzero(patches.central_state >= 0)
+    dx, dz = pairs_of_snapshots(vectors[around], patches.subset(around))
     near, within = dx <= HALF_PATCH_NM, dx <= longest_nm
     return SpatialRelation(
         near=relation(dx[near], dz[near], np.arange(0, HALF_PATCH_NM + bin_nm, bin_nm)),

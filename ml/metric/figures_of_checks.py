@@ -88,7 +88,7 @@ def draw_relation_to_space(path: Path, relation: SpatialRelation) -> None:
             ylabel="dz (units of the embedding)",
             xlim=(0, None),
             ylim=(0, None),
-            title="Distances in the embedding and in space",
+            title="Distances in the embedding and in space, patches around proteins",
         )
         axis.legend(fontsize=8, loc="lower right")
 

@@ -103,6 +103,20 @@ def test_a_metric_that_saturates_at_half_a_patch_correlates_near_and_not_far():
     assert abs(relation_to_space(random, patches).far.pearson_pairs) < 0.02
 
 
+def test_controls_take_no_part_in_the_relation_to_space():
+    patches = _patches(snapshots=20, slots=60)
+    control = patches.slot >= 40
+    proteins = patches.subset(~control)
+    mixed = replace(patches, central_state=np.where(control, -1, 0).astype(np.int8))
+    z = np.random.default_rng(7).normal(size=(len(patches), 9))
+
+    found = relation_to_space(z, mixed)
+
+    expected = relation_to_space(z[~control], proteins)
+    assert found.near.all_pairs == expected.near.all_pairs
+    assert found.far.pearson_pairs == expected.far.pearson_pairs
+
+
 def test_relation_agrees_with_bins_written_out():
     random = np.random.default_rng(4)
     reference = np.concatenate([random.uniform(0, 10, 3000), [10.0, 0.0, 2.0]])
@@ -123,12 +137,13 @@ def test_relation_agrees_with_bins_written_out():
 
 
 def test_bins_of_few_pairs_are_not_drawn():
-    reference = np.concatenate([np.full(40, 0.5), np.full(29, 1.5), np.full(30, 2.5)])
+    reference = np.concatenate([np.full(40, 0.5), np.full(9, 1.5), np.full(10, 2.5)])
 
-    found = relation(reference, np.arange(99.0), np.arange(0, 4.0))
+    found = relation(reference, np.arange(59.0), np.arange(0, 4.0))
 
     np.testing.assert_array_equal(found.centre, [0.5, 2.5])
-    np.testing.assert_array_equal(found.pairs, [40, 30])
+    np.testing.assert_array_equal(found.pairs, [40, 10])
+    assert found.all_pairs == 59
 
 
 def test_dz_against_dmu_covers_all_pairs():

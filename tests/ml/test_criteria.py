@@ -211,6 +211,16 @@ def test_the_median_residual_is_right_to_its_stated_error_at_every_scale(scale):
     assert counts.result().median_residual == pytest.approx(exact, rel=MEDIAN_RELATIVE_ERROR)
 
 
+@pytest.mark.parametrize("cut_bits", [0, 511, 1023])
+def test_the_median_is_right_to_its_stated_error_wherever_it_lies_in_its_bin(cut_bits):
+    bits = (np.float32(1.0).view(np.uint32) & ~np.uint32(1023)) | np.uint32(cut_bits)
+    value = np.uint32(bits).view(np.float32)
+    counts = PairCounts(factor=1.0, threshold=0, distance_bound=1, reference_bound=1)
+    counts.add(torch.full((1, 9), float(value)), torch.zeros(1, 9))
+
+    assert counts.result().median_residual == pytest.approx(float(value), rel=MEDIAN_RELATIVE_ERROR)
+
+
 def test_a_metric_proportional_to_the_profiles_has_no_residual_and_full_correlation():
     _, types, profiles = _scene()
     vectors = 0.1 * profiles.reshape(200, -1)
