@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from campaign.analysis.embedding import EmbeddedSnapshot
+from campaign.analysis.histories import HistoryError, histories_of
+from campaign.analysis.space import pairs_within, relation_in_space
+
+
+def embedded(index, slots=(0, 1, 2), seed=0):
+    generator = np.random.default_rng([seed, index])
+    count = len(slots)
+    return EmbeddedSnapshot(
+        snapshot_index=index,
+        time_us=0.01 * index,
+        parameter_version=0,
+        patch_id=np.array([(index << 20) + slot for slot in slots], dtype=np.uint64),
+        centre_nm=generator.uniform(0, 100, (count, 2)),
+        central_state=np.zeros(count, np.int8),
+        proteins=np.ones(count, np.int64),
+        kind=np.ones(count, np.uint8),
+        mean_density=np.ones((count, 14), np.float32),
+        z=generator.standard_normal((count, 9)).astype(np.float32),
+    )
+
+
+def test_histories_follow_slots_through_snapshots():
+    snapshots = [embedded(index) for index in (4, 5, 6, 7)]
+    histories = histories_of(snapshots, "abc")
+    assert histories.z.shape == (4, 3, 9)
+    assert histories.interval_us == pytest.approx(0.01)
+    np.testing.assert_array_equal(histories.z[2, 1], snapshots[2].z[1])
+
+
+def test_what_makes_no_histories_is_named():
+    with pytest.raises(HistoryError, match="at least 3 snapshots, the run has 2"):
+        histories_of([embedded(0), embedded(1)], "abc")
+    with pytest.raises(HistoryError, match="snapshot 2 has 2 protein patches"):
+        histories_of([embedded(0), embedded(1), embedded(2, slots=(0, 1))], "abc")
+    with pytest.raises(HistoryError, match="after snapshot 1 the next is 3 where 2 was expected"):
+        histories_of([embedded(0), embedded(1), embedded(3)], "abc")
+    with pytest.raises(HistoryError, match="no protein patches"):
+        histories_of([embedded(index, slots=()) for index in range(3)], "abc")
+
+
+def test_pairs_are_those_of_a_double_loop_with_minimum_image():
+    snapshot = embedded(3, slots=range(9))
+    dx, dz = pairs_within(snapshot, side_nm=100.0)
+    expected = []
+    for i in range(9):
+        for j in range(i + 1, 9):
+            images = [
+                np.linalg.norm(snapshot.centre_nm[i] - snapshot.centre_nm[j] + 100.0 * np.array(s))
+                for s in ((a, b) for a in (-1, 0, 1) for b in (-1, 0, 1))
+            ]
+            gap = snapshot.z[i].astype(float) - snapshot.z[j]
+            expected.append((min(images), np.sqrt(gap @ gap)))
+    np.testing.assert_allclose(np.stack([dx, dz], axis=1), expected, rtol=1e-6)
+
+
+def test_distance_that_grows_with_space_up_to_half_a_patch_is_found():
+    snapshots = []
+    for index in range(40):
+        one = embedded(index, slots=range(60))
+        z = np.zeros((60, 9), np.float32)
+        z[:, :2] = one.centre_nm
+        snapshots.append(
+            EmbeddedSnapshot(
+                **{name: getattr(one, name) for name in EmbeddedSnapshot.__slots__ if name != "z"},
+                z=z,
+            )
+        )
+    found = relation_in_space(snapshots, side_nm=1000.0)
+    assert found.near.pearson_pairs == pytest.approx(1.0, abs=1e-6)
