@@ -123,8 +123,13 @@ def _carry_on(run: Path, *, local: bool, address: str | None, repair: bool) -> N
         if local:
             state = carry_on(run, local_shell, watch=watch, repair=repair)
         else:
-            from campaign.ray_driver import carry_on_with_ray
-
+            try:
+                from campaign.ray_driver import carry_on_with_ray
+            except ModuleNotFoundError as error:
+                raise RuntimeError(
+                    f"Ray cannot be used ({error}): pip install 'bilayer[campaign]', or go on"
+                    f" without it: campaign resume {run} --local"
+                ) from error
             state = carry_on_with_ray(run, address=address, watch=watch, repair=repair)
     status = status_of(state)
     click.echo(
