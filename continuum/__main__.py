@@ -27,6 +27,7 @@ from continuum.run import RunPlan, claim_folder, directory_sink, resume, run, sn
 from continuum.validation import check_model
 
 BAD_INPUT, RUN_FAILED = 2, 1
+_FORWARDING_S = 0.3  # mpiexec drops what it has not passed on when a rank aborts
 CONFIG_HELP = "CONFIG is a YAML file or a preset: " + ", ".join(preset_names()) + "."
 
 
@@ -258,6 +259,7 @@ def _failing_clearly(parallel: bool = True) -> Iterator[World]:
 def _leave(world: World, message: str, code: int) -> Any:
     click.echo(f"Error: {message}", err=True)
     if world.size > 1:
+        time.sleep(_FORWARDING_S)
         world.abort(code)
     sys.exit(code)
 

@@ -19,6 +19,8 @@ def test_the_presets_of_the_design_are_there():
         "campaign",
         "gpcr",
         "laptop",
+        "laptop-post-campaign",
+        "laptop-pre-campaign",
         "post-campaign",
         "pre-campaign",
         "published",
