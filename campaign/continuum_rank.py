@@ -51,7 +51,6 @@ Array = NDArray[Any]
 CONFIGURATION = "continuum.resolved.yaml"
 FINISHED, RUN_FAILED, BAD_INPUT, FENCED = 0, 1, 2, 3
 _POLL_S = 0.005
-_FORWARDING_S = 0.3  # mpiexec drops what it has not passed on when a rank aborts
 
 
 class WrongVersion(RuntimeError):
@@ -302,7 +301,6 @@ def _leave(world: World, error: Exception, code: int) -> NoReturn:
     click.echo(f"Error: {error}", err=True)
     sys.stderr.flush()
     if world.size > 1:
-        time.sleep(_FORWARDING_S)
         world.abort(code)
     sys.exit(code)
 

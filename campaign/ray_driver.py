@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,6 @@ from campaign.state import CampaignState, apply
 
 COORDINATOR = "coordinator"
 _LOOK_S = 0.5
-_LEASE_LOOK_S = 1.0
-_END_LOOK_S = 0.05
-_NAME_LIMIT_S = 10.0
 _PATIENCE_S = 3.0  # until the cluster is asked whether it lives
 LEASE_S = 900.0
 
@@ -56,31 +53,21 @@ class CampaignActor:
     async def outcome(self, wait_s: float) -> str | None:
         """Why the campaign ended, once it has; renews the lease. Raises what ended it instead."""
         self._leased_s = time.monotonic()
-        while not self._ended.done() and time.monotonic() < self._leased_s + wait_s:
-            await asyncio.sleep(_END_LOOK_S)
-        return self._ended.result() if self._ended.done() else None
+        ended = asyncio.wrap_future(self._ended)
+        await asyncio.wait({ended}, timeout=wait_s)
+        return ended.result() if ended.done() else None
 
     def _carry_on(self, repair: bool) -> str:
-        if ray.get_runtime_context().was_current_actor_reconstructed:
-            ended = read_state(self._run)[1].finished
-            if ended is not None:
-                return ended  # nobody has asked for it to go on
         metrics = CampaignMetrics(self._run.name)
         state = carry_on(self._run, open_ray_shell, watch=metrics.watch, repair=repair)
         return state.finished or ""
 
     def _watch_lease(self) -> None:
-        """Without a driver for too long, stop the campaign; and end where it has ended."""
-        own = ray.get_runtime_context().current_actor
-        while True:
-            time.sleep(_LEASE_LOOK_S)
-            if time.monotonic() - self._leased_s <= self._lease_s:
-                continue
-            if self._ended.done():
-                ray.kill(own)
+        while not self._ended.done():
+            if time.monotonic() - self._leased_s > self._lease_s:
+                send_command(self._run, "stop")
                 return
-            send_command(self._run, "stop")
-            wait([self._ended])
+            time.sleep(1.0)
 
 
 @contextmanager
@@ -109,7 +96,7 @@ def carry_on_with_ray(
     setup = read_setup(run)
     address = address or os.environ.get("RAY_ADDRESS")
     with _cluster(run, setup, address) as cluster:
-        actor = _coordinator(run, setup, cluster, repair, lease_s)
+        actor = _coordinator(run, setup, repair, lease_s)
         with stopping_on_signals(run):
             _follow(run, setup, cluster, actor, watch)
         ray.kill(actor)
@@ -131,15 +118,15 @@ def _require_unused(run: Path) -> None:
         raise RunInUse(f"{run} is in use by a live campaign: process {other.pid} on {other.host}")
 
 
-def _coordinator(
-    run: Path, setup: CampaignSetup, cluster: Cluster, repair: bool, lease_s: float
-) -> Any:
+def _coordinator(run: Path, setup: CampaignSetup, repair: bool, lease_s: float) -> Any:
     """The coordinator at work on the run, or a new one."""
-    found = _named_coordinator()
-    if found is not None:
-        if not _has_ended(cluster, found):
+    try:
+        found = ray.get_actor(COORDINATOR)
+        if ray.get(found.outcome.remote(0.0)) is None:
             return found
         ray.kill(found)
+    except (ValueError, RayActorError, RayTaskError):
+        pass
     _require_unused(run)
     check_resources(**needs(setup))
     remote = ray.remote(CampaignActor).options(
@@ -149,28 +136,7 @@ def _coordinator(
         max_restarts=-1,
         max_task_retries=-1,
     )
-    deadline = time.monotonic() + _NAME_LIMIT_S
-    while _named_coordinator() is not None and time.monotonic() < deadline:
-        time.sleep(_LOOK_S)
     return remote.remote(str(run.resolve()), repair, lease_s)
-
-
-def _named_coordinator() -> Any | None:
-    try:
-        return ray.get_actor(COORDINATOR)
-    except ValueError:
-        return None
-
-
-def _has_ended(cluster: Cluster, actor: Any) -> bool:
-    """Whether a coordinator is one of a campaign that has ended, well or not."""
-    asked = actor.outcome.remote(0.0)
-    while not ray.wait([asked], timeout=_PATIENCE_S)[0]:
-        cluster.check()
-    try:
-        return ray.get(asked) is not None
-    except (RayActorError, RayTaskError):
-        return True
 
 
 def _follow(run: Path, setup: CampaignSetup, cluster: Cluster, actor: Any, watch: Watcher) -> None:
