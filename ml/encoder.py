@@ -64,11 +64,6 @@ class EncoderInfo(BaseModel):
                 raise ValueError(f"standardisation.{name} must have {len(CHANNELS)} values")
         if not min(self.standardisation.std) > 0:
             raise ValueError("standardisation.std must be > 0")
-        if self.version != _version(self.network, self.standardisation, self.weights_sha256):
-            raise ValueError(
-                "its version does not follow from its network, standardisation and weights_sha256: "
-                "one of them was changed"
-            )
         return self
 
 
@@ -146,7 +141,7 @@ def save_encoder(
         except (TypeError, ValueError) as error:
             raise EncoderError(f"{name} of the encoder {folder} must be JSON: {error}") from error
     info = EncoderInfo(
-        version=_version(spec, moments, weights_sha256),
+        version=_version(spec.model_dump(mode="json"), moments, weights_sha256),
         network=spec,
         channels=CHANNELS,
         standardisation=moments,
@@ -199,11 +194,17 @@ def read_info(folder: Path) -> EncoderInfo:
     if schema != SCHEMA:
         raise EncoderError(f"the schema of {path} must be {SCHEMA!r}, got {schema!r}")
     try:
-        return EncoderInfo.model_validate(content)
+        info = EncoderInfo.model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise EncoderError(f"{path}: {where + ': ' if where else ''}{problem['msg']}") from error
+    if info.version != _version(content["network"], info.standardisation, info.weights_sha256):
+        raise EncoderError(
+            f"the version in {path} does not follow from its network, standardisation and "
+            "weights_sha256: one of them was changed"
+        )
+    return info
 
 
 def trained_network(folder: Path, info: EncoderInfo) -> nn.Module:
@@ -228,8 +229,10 @@ def trained_network(folder: Path, info: EncoderInfo) -> nn.Module:
     return network.eval()
 
 
-def _version(network: NetworkSpec, moments: _Moments, weights_sha256: str) -> str:
-    parts = (network.model_dump_json(), moments.model_dump_json(), weights_sha256)
+def _version(network: Mapping[str, Any], moments: _Moments, weights_sha256: str) -> str:
+    """Of the network as it is written, which stays when a later spec knows more keys."""
+    spec = json.dumps(network, separators=(",", ":"))
+    parts = (spec, moments.model_dump_json(), weights_sha256)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 

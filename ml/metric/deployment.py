@@ -10,9 +10,35 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ml.metric.dense_layers import DenseLayers
-from ml.metric.invariant_network import InvariantNetwork, OrbitPooling, SymmetricConvolution
+from ml.metric.invariant_network import InvariantNetwork, SymmetricConvolution
 from ml.metric.networks import ConvolutionalNetwork, PlainConvolution, SeparableConvolution
+from ml.metric.radial_profiles import PROFILE_CHANNELS
+from ml.metric.symmetric_pooling import OrbitPooling, ProfilePooling
 from ml.patch_set import Standardisation
+
+
+class Invariants(nn.Module):
+    """What pooling makes of densities and of the last feature maps, (B, features).
+
+    Profiles are standardised here: the dense layer's sums would round away what it folds in.
+    """
+
+    scale: Tensor  # (8 x 38,)
+    shift: Tensor
+
+    def __init__(
+        self, profiles: ProfilePooling, maps: OrbitPooling, scale: Tensor, shift: Tensor
+    ) -> None:
+        super().__init__()
+        self.profiles, self.maps = profiles, maps
+        per_channel = profiles.features // PROFILE_CHANNELS
+        for name, value in (("scale", scale), ("shift", shift)):
+            repeated = value[:PROFILE_CHANNELS].repeat_interleave(per_channel)
+            self.register_buffer(name, repeated.float())
+
+    def forward(self, density: Tensor, maps: Tensor) -> Tensor:
+        profiles = torch.addcmul(self.shift, self.profiles(density), self.scale)
+        return torch.cat((profiles, self.maps(maps)), dim=1)
 
 
 class DeployedNetwork(nn.Module):
@@ -21,12 +47,12 @@ class DeployedNetwork(nn.Module):
     def __init__(
         self,
         convolutions: list[tuple[Tensor, Tensor, int]],
-        pooling: OrbitPooling | None,
+        invariants: Invariants | None,
         dense: list[tuple[Tensor, Tensor]],
     ) -> None:
         super().__init__()
         self.strides = [stride for _, _, stride in convolutions]
-        self.pooling = pooling
+        self.invariants = invariants
         self.kernels = _frozen([kernel for kernel, _, _ in convolutions])
         self.kernel_biases = _frozen([bias for _, bias, _ in convolutions])
         self.weights = _frozen([weight for weight, _ in dense])
@@ -39,7 +65,7 @@ class DeployedNetwork(nn.Module):
             self.kernels, self.kernel_biases, self.strides, strict=True
         ):
             x = functional.relu_(_convolved(x, kernel, bias, stride))
-        x = (x if self.pooling is None else self.pooling(x)).flatten(1)
+        x = x.flatten(1) if self.invariants is None else self.invariants(density, x)
         last = len(self.weights) - 1
         for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = functional.linear(x, weight, bias)
@@ -64,14 +90,14 @@ def deployed(network: nn.Module, standardisation: Standardisation) -> DeployedNe
         convolutions.append((kernel * scale[:, None, None], bias, stride))
         if layer < len(network.norms):
             scale, shift = _affine_of_norm(network.norms[layer])
+    invariants = None
     if isinstance(network, InvariantNetwork):
+        invariants = Invariants(network.profiles, network.pooling, 1 / std, -mean / std)
         scale, shift = _affine_of_norm(network.pooled_norm)
-        pooling = network.pooling
     else:
         area = network.features // len(scale)
         scale, shift = scale.repeat_interleave(area), shift.repeat_interleave(area)
-        pooling = None
-    return DeployedNetwork(convolutions, pooling, _folded_dense(network.dense, scale, shift))
+    return DeployedNetwork(convolutions, invariants, _folded_dense(network.dense, scale, shift))
 
 
 def _folded_dense(dense: DenseLayers, scale: Tensor, shift: Tensor) -> list[tuple[Tensor, Tensor]]:

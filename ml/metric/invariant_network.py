@@ -1,34 +1,35 @@
 """A network exactly invariant under the eight symmetries of the square, by construction.
 
-Every kernel is symmetric itself, so that a symmetry of the image is the same symmetry of every
-feature map (the sampled nodes are symmetric too: 37 → 17 with a kernel of 5 and stride 2, 17 → 8
-with 3 and 2). Then each orbit of nodes under the symmetries gives its mean and its maximum, which
-no symmetry changes, and dense layers follow.
+It sees a patch in two ways, and no symmetry changes what either gives:
+
+- its radial profiles (section 2.2.3), which the metric's distances are to be proportional to;
+- convolutions whose kernels are themselves symmetric, so that a symmetry of the image is the same
+  symmetry of every feature map (the nodes sampled are symmetric too: 37 → 17 with a kernel of 5 and
+  stride 2, 17 → 8 with 3 and 2), and then the mean and the maximum over each orbit of nodes.
+
+Dense layers follow.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ml.metric.convolution import convolve
 from ml.metric.dense_layers import EPSILON, MOMENTUM, DenseLayers, glorot
-from ml.metric.symmetries import SYMMETRIES, apply_symmetry
+from ml.metric.symmetric_pooling import OrbitPooling, ProfilePooling, orbit_labels
 from ml.patch_set import CHANNELS, NODES
 
 
 class InvariantNetwork(nn.Module):
-    """Mixing of channels, two symmetric convolutions of stride 2, orbit pooling, dense layers.
+    """Radial profiles beside a mixing of channels, two symmetric convolutions and orbit pooling.
 
-    ReLU and batch norm follow each convolution, the last one's batch norm after the pooling.
+    ReLU and batch norm follow each convolution, the last one's batch norm after the pooling, where
+    the profiles join.
     """
 
-    def __init__(
-        self, dimension: int, widths: Sequence[int] = (8, 16, 16), hidden: Sequence[int] = (64,)
-    ) -> None:
+    def __init__(self, dimension: int, widths: Sequence[int], hidden: Sequence[int]) -> None:
         super().__init__()
         mixed, first, second = widths
         self.convolutions = nn.ModuleList(
@@ -41,9 +42,9 @@ class InvariantNetwork(nn.Module):
         self.norms = nn.ModuleList(
             nn.BatchNorm2d(width, eps=EPSILON, momentum=MOMENTUM) for width in (mixed, first)
         )
-        side = ((NODES - 5) // 2 + 1 - 3) // 2 + 1
-        self.pooling = OrbitPooling(side)
-        features = second * self.pooling.features
+        self.profiles = ProfilePooling()
+        self.pooling = OrbitPooling(((NODES - 5) // 2 + 1 - 3) // 2 + 1)
+        features = self.profiles.features + second * self.pooling.features
         self.pooled_norm = nn.BatchNorm1d(features, eps=EPSILON, momentum=MOMENTUM)
         self.dense = DenseLayers(features, hidden, dimension)
 
@@ -51,8 +52,9 @@ class InvariantNetwork(nn.Module):
         x = images
         for convolution, norm in zip(self.convolutions, self.norms, strict=False):
             x = norm(functional.relu(convolution(x)))
-        x = self.pooling(functional.relu(self.convolutions[-1](x))).flatten(1)
-        z: Tensor = self.dense(self.pooled_norm(x))
+        x = functional.relu(self.convolutions[-1](x))
+        features = torch.cat((self.profiles(images), self.pooling(x)), dim=1)
+        z: Tensor = self.dense(self.pooled_norm(features))
         return z
 
 
@@ -77,32 +79,3 @@ class SymmetricConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return convolve(x, self.weight, self.bias, self.stride)
-
-
-class OrbitPooling(nn.Module):
-    """(B, C, n, n) to (B, C, 2 orbits): the mean and the maximum over each orbit of nodes."""
-
-    def __init__(self, side: int) -> None:
-        super().__init__()
-        labels = orbit_labels(side)
-        images = np.stack(
-            [apply_symmetry(np.arange(side**2).reshape(side, side), g) for g in SYMMETRIES]
-        )
-        first = np.unique(labels, return_index=True)[1]
-        members = images.reshape(len(SYMMETRIES), -1)[:, first].T
-        self.register_buffer("members", torch.from_numpy(members.copy()), persistent=False)
-        self.features = 2 * len(members)
-
-    members: Tensor  # (orbits, 8): a node of an orbit under each symmetry
-
-    def forward(self, x: Tensor) -> Tensor:
-        orbits = x.flatten(2)[:, :, self.members]  # (B, C, orbits, 8)
-        return torch.cat((orbits.mean(3), orbits.amax(3)), dim=2)
-
-
-@lru_cache(maxsize=16)
-def orbit_labels(side: int) -> np.ndarray:
-    """(side, side): which orbit of the square's symmetries each node lies in, numbered from 0."""
-    nodes = np.arange(side**2).reshape(side, side)
-    least = np.min([apply_symmetry(nodes, g) for g in SYMMETRIES], axis=0)
-    return np.unique(least, return_inverse=True)[1].reshape(side, side)

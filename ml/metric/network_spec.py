@@ -35,7 +35,8 @@ class NetworkSpec(BaseModel):
 
     `published` is the final model of Bhatia et al. 2022 and takes no layers; `convolutional` the
     same with other convolutions and dense layers (their section 3.2); `invariant` is exactly
-    invariant under the symmetries of the square.
+    invariant under the symmetries of the square, has three convolutions of the given `widths` and,
+    unless told otherwise, one hidden layer of 64.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +45,7 @@ class NetworkSpec(BaseModel):
     dimension: int = Field(default=9, ge=1, le=64)
     convolutions: tuple[Convolution, ...] = Field(default=(), max_length=8)
     hidden: tuple[Width, ...] = Field(default=(), max_length=4)
+    widths: tuple[Width, Width, Width] = (8, 12, 16)
 
     @model_validator(mode="after")
     def _layers_fit(self) -> Self:
@@ -53,6 +55,8 @@ class NetworkSpec(BaseModel):
             raise ValueError("the published network takes neither convolutions nor hidden")
         if self.kind == "invariant" and self.convolutions:
             raise ValueError("the invariant network takes no convolutions")
+        if self.kind != "invariant" and self.widths != type(self).model_fields["widths"].default:
+            raise ValueError(f"widths belong to the invariant network, not to a {self.kind} one")
         side = NODES
         for number, layer in enumerate(self.convolutions):
             if layer.kernel > side:

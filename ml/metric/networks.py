@@ -35,7 +35,7 @@ def build_network(spec: NetworkSpec, seed: int | None = None) -> nn.Module:
         if seed is not None:
             torch.manual_seed(seed)
         if spec.kind == "invariant":
-            return InvariantNetwork(spec.dimension, hidden=spec.hidden or (64,))
+            return InvariantNetwork(spec.dimension, spec.widths, spec.hidden or (64,))
         if spec.kind == "published":
             return ConvolutionalNetwork(PUBLISHED_CONVOLUTIONS, (), spec.dimension)
         return ConvolutionalNetwork(spec.convolutions, spec.hidden, spec.dimension)

@@ -5,11 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from ml.metric.invariant_network import OrbitPooling, SymmetricConvolution, orbit_labels
+from ml.metric.invariant_network import SymmetricConvolution
 from ml.metric.networks import NetworkSpec, build_network
+from ml.metric.radial_profiles import radial_profiles
+from ml.metric.symmetric_pooling import OrbitPooling, ProfilePooling, orbit_labels
 from ml.metric.symmetries import SYMMETRIES, apply_symmetry
 
-SPECS = [NetworkSpec(kind="invariant"), NetworkSpec(kind="invariant", dimension=5, hidden=(24, 16))]
+SPECS = [
+    NetworkSpec(kind="invariant"),
+    NetworkSpec(kind="invariant", dimension=5, widths=(5, 6, 7), hidden=(24, 16)),
+]
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:
@@ -128,8 +133,18 @@ def test_pooling_gives_the_mean_and_the_maximum_of_each_orbit(side):
     pooled = OrbitPooling(side)(x)
 
     count = int(labels.max()) + 1
-    assert pooled.shape == (2, 3, 2 * count)
+    assert pooled.shape == (2, 3 * 2 * count)
+    pooled = pooled.view(2, 3, 2 * count)
     for orbit in range(count):
         members = x[:, :, torch.from_numpy(labels == orbit)]
         torch.testing.assert_close(pooled[:, :, orbit], members.mean(2))
         torch.testing.assert_close(pooled[:, :, count + orbit], members.amax(2))
+
+
+def test_profile_pooling_gives_the_radial_profiles():
+    x = images(3)
+
+    pooled = ProfilePooling()(x)
+
+    expected = torch.from_numpy(radial_profiles(x.numpy())).flatten(1)
+    torch.testing.assert_close(pooled, expected, rtol=1e-6, atol=1e-6)
