@@ -123,6 +123,7 @@ class MpiLauncher:
         stalled = code is None and self._stalled_for_s() > self._settings.stall_s
         if stalled:
             self._kill_all()
+            self._process.wait()
             code = -signal.SIGKILL
         if code is None:
             return None
