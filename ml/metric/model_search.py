@@ -32,8 +32,9 @@ from ml.metric.configuration import (
 )
 from ml.metric.criteria import embed, judge, profiles_of
 from ml.metric.search_figures import draw_models
-from ml.metric.task import MetricTask, open_metric_task
+from ml.metric.task import MetricTask, patches_of, standardisation_of, task_arguments
 from ml.metric.training_run import claimed, provenance, save_metric, with_cache
+from ml.patch_set import PatchSet, Standardisation
 
 SCORE = "balance"
 _DRAW = 5
@@ -92,8 +93,10 @@ class SearchResult:
 class SearchTask(MetricTask):
     """The task of a trial: every epoch is judged by the criteria on some validation patches."""
 
-    def __init__(self, config: MetricConfig, task: MetricTask) -> None:
-        super().__init__(config, task.patches)
+    def __init__(
+        self, config: MetricConfig, patches: PatchSet, standardisation: Standardisation
+    ) -> None:
+        super().__init__(config, patches, standardisation)
         draw = np.random.default_rng([config.training.seed, _DRAW])
         order = draw.permutation(self.validation_index)
         self._judged: NDArray[np.int64] = order[: config.search.patches]
@@ -139,7 +142,7 @@ def search_metric(
     out = out.resolve()
     config = with_cache(alone(config), out)
     with claimed(out):
-        task = open_metric_task(config)
+        task = MetricTask(config, patches_of(config))
         write_atomically(out / "config.resolved.yaml", resolved_yaml(config))
         search = config.search
         plan = SearchPlan(
@@ -156,7 +159,7 @@ def search_metric(
         with _showing(search.trials) as on_trial:
             outcomes = search_on_ray(
                 make_search_task,
-                {"config": config.model_dump(mode="json")},
+                task_arguments(config, task),
                 search.ranges.model_dump(),
                 [choices_of(config)],
                 plan,
@@ -181,9 +184,8 @@ def search_metric(
                 chosen = with_choices(config, outcome.choices)
                 folder = out / "front" / outcome.name
                 folder.parent.mkdir(exist_ok=True)
-                save_metric(
-                    folder, chosen, MetricTask(chosen, task.patches), outcome.trained, command
-                )
+                trial = MetricTask(chosen, task.patches, task.standardisation)
+                save_metric(folder, chosen, trial, outcome.trained, command)
         failures = {o.name: o.failure for o in outcomes if o.failure is not None}
         _write(out, config, task, result, failures, command)
         return result
@@ -192,7 +194,7 @@ def search_metric(
 def make_search_task(arguments: Mapping[str, Any], choices: Mapping[str, Any]) -> SearchTask:
     """The task of one trial, in its process. Raises PatchDataError."""
     config = with_choices(MetricConfig.model_validate(arguments["config"]), choices)
-    task = SearchTask(config, open_metric_task(config))
+    task = SearchTask(config, patches_of(config), standardisation_of(arguments))
     task.require_memory()
     return task
 

@@ -40,7 +40,12 @@ class MetricTask:
     that transform it: in training a choice of the epoch, in validation always the first ones.
     """
 
-    def __init__(self, config: MetricConfig, patches: PatchSet) -> None:
+    def __init__(
+        self,
+        config: MetricConfig,
+        patches: PatchSet,
+        standardisation: Standardisation | None = None,
+    ) -> None:
         self._config = config
         self._patches = patches
         self.training_index, self.validation_index = split_by_history(
@@ -54,7 +59,7 @@ class MetricTask:
                     f"the {split} set must hold patches of at least two kinds, its {len(index)}"
                     f" patches are of kind {kinds.tolist()}"
                 )
-        self.standardisation = Standardisation.of(patches, self.training_index)
+        self.standardisation = standardisation or Standardisation.of(patches, self.training_index)
         self._weights = config.loss.as_loss_weights()
         self._profiles = (
             profiles_in_store(patches, config.data.cache) if self._weights.radial > 0 else None
@@ -149,23 +154,40 @@ class MetricTask:
         return chosen
 
 
+def task_arguments(config: MetricConfig, task: MetricTask) -> dict[str, Any]:
+    """What `make_metric_task` needs in another process, as plain values."""
+    moments = task.standardisation
+    return {
+        "config": config.model_dump(mode="json"),
+        "mean": moments.mean.tolist(),
+        "std": moments.std.tolist(),
+    }
+
+
 def make_metric_task(arguments: Mapping[str, Any]) -> MetricTask:
-    """The task of a configuration's JSON values; workers call it with the driver's.
+    """The driver's task, once more, in a worker.
 
     Raises PatchDataError, TrainingError where a batch would not fit into memory.
     """
-    task = open_metric_task(MetricConfig.model_validate(arguments["config"]))
+    config = MetricConfig.model_validate(arguments["config"])
+    task = MetricTask(config, patches_of(config), standardisation_of(arguments))
     task.require_memory()
     return task
 
 
-def open_metric_task(config: MetricConfig) -> MetricTask:
-    """The task on the patches that the configuration names. Raises PatchDataError."""
+def standardisation_of(arguments: Mapping[str, Any]) -> Standardisation:
+    """The standardisation in `task_arguments`."""
+    return Standardisation(
+        mean=np.array(arguments["mean"], np.float32), std=np.array(arguments["std"], np.float32)
+    )
+
+
+def patches_of(config: MetricConfig) -> PatchSet:
+    """The patches that a configuration names. Raises PatchDataError."""
     data = config.data
     if not data.sources:
         raise PatchDataError("data.sources must name a run, a folder or files of patches, got none")
-    patches = open_patches(data.sources, cache=data.cache, first_us=data.first_us, every=data.every)
-    return MetricTask(config, patches)
+    return open_patches(data.sources, cache=data.cache, first_us=data.first_us, every=data.every)
 
 
 def with_transformed(images: Tensor, symmetries: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from ml.configuration_errors import ConfigurationError
 from ml.encoder import save_encoder
 from ml.metric.configuration import MetricConfig, resolved_yaml
 from ml.metric.networks import build_network
-from ml.metric.task import MetricTask, make_metric_task, open_metric_task
+from ml.metric.task import MetricTask, make_metric_task, patches_of, task_arguments
 from ml.metric.training_figures import draw_losses
 from ml.training import Trained, train_here
 from ml.training.progress import showing
@@ -42,7 +42,7 @@ def train_metric(
     out = out.resolve()
     config = with_cache(config, out)
     with claimed(out):
-        task = open_metric_task(config)
+        task = MetricTask(config, patches_of(config))
         _describe(out, config, task, command)
         trained = _trained(config, task, out, ray, address)
         draw_losses(out / LOSSES, trained.records, config.training.switch_epochs)
@@ -107,11 +107,10 @@ def _trained(
         raise ConfigurationError(
             f"training through Ray needs the package {error.name}: pip install 'bilayer[ml]'"
         ) from error
-    arguments = {"config": config.model_dump(mode="json")}
     with showing("metric", settings.epochs) as reports:
         return train_on_ray(
             make_metric_task,
-            arguments,
+            task_arguments(config, task),
             settings,
             out,
             address=address,

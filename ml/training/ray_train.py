@@ -4,6 +4,7 @@ Ray Train keeps the checkpoints in FOLDER/checkpoints. A worker that dies is rep
 from the latest one; a driver that dies is replaced by running the same command again.
 """
 
+import logging
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -93,6 +94,7 @@ def train_on_ray(
 
 def _work(config: dict[str, Any]) -> None:
     """What each worker runs."""
+    logging.getLogger("ray.train.v2").setLevel(logging.WARNING)
     task: Task = config["make_task"](config["arguments"])
     context = ray.train.get_context()
     worker = Worker(

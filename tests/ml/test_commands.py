@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_encoder_and_another_seed_another(tmp_path,
 def test_the_encoder_embeds_as_the_trained_network_does(tmp_path, run_folder):
     from ml.metric.configuration import read_metric_config
     from ml.metric.networks import build_network
-    from ml.metric.task import open_metric_task
+    from ml.metric.task import MetricTask, patches_of
     from ml.training.single import trained_in
 
     out = tmp_path / "metric"
@@ -73,7 +73,8 @@ def test_the_encoder_embeds_as_the_trained_network_does(tmp_path, run_folder):
         "train", "metric", "radial", "--out", out, "--data", run_folder, *SMALL,
         "--set", "training.epochs=2",
     )  # fmt: skip
-    task = open_metric_task(read_metric_config(out / "config.resolved.yaml"))
+    config = read_metric_config(out / "config.resolved.yaml")
+    task = MetricTask(config, patches_of(config))
     network = build_network(read_metric_config("radial").network)
     network.load_state_dict(trained_in(out / "checkpoints").weights)
     images = task.images(task.load("training", np.arange(5), 0)["density"])

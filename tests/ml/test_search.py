@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from ml.metric.configuration import MetricConfig, read_metric_config
 from ml.metric.criteria import embed, judge, profiles_of
@@ -12,6 +13,7 @@ from ml.metric.model_search import (
     with_choices,
 )
 from ml.metric.search_figures import draw_models
+from ml.metric.task import MetricTask, patches_of, task_arguments
 
 
 def _model(name, balance, dimension=9, overlap=0.0, mare_star=1.0, auc=0.5):
@@ -81,7 +83,8 @@ def test_a_trial_changes_what_was_chosen_and_nothing_else():
 def test_a_trial_is_judged_by_the_papers_criteria_on_validation_patches(run_folder):
     overrides = [f"data.sources=[{run_folder}]", "search.patches=10", "loss.scale=0.2"]
     config = read_metric_config("ours", [*overrides, "data.validation_share=0.5"])
-    task = make_search_task({"config": config.model_dump(mode="json")}, choices_of(config))
+    given = MetricTask(config, patches_of(config))
+    task = make_search_task(task_arguments(config, given), choices_of(config))
     model = task.build().eval()
     found = task.epoch_metrics(model, 0)
 
@@ -89,8 +92,6 @@ def test_a_trial_is_judged_by_the_papers_criteria_on_validation_patches(run_fold
     index = rng.permutation(task.validation_index)[:10]
 
     def encode(density):
-        import torch
-
         images = torch.from_numpy(task.standardisation.apply(density))
         return model(images).detach().numpy()
 
