@@ -79,8 +79,10 @@ def run_command(
 ) -> None:
     with _failing_clearly():
         from campaign.configuration import read_campaign
+        from campaign.encoder_store import TrainingPlace
         from campaign.running import begin_campaign
 
+        _require_one_place(local, address)
         if seed is not None:
             overrides = (*overrides, f"seed={seed}")
         if snapshots is not None:
@@ -88,7 +90,8 @@ def run_command(
         setup = read_campaign(config, overrides)
         given = Path(config)
         text = given.read_text() if given.is_file() else f"preset: {config}\n"
-        begin_campaign(out, setup, text)
+        place = TrainingPlace(ray=not local, address=address)
+        begin_campaign(out, setup, text, place)
         _carry_on(out, local=local, address=address, repair=False)
 
 
@@ -106,18 +109,22 @@ def resume_command(
         from campaign.control import send_command
         from campaign.run_folder import read_setup
 
+        _require_one_place(local, address)
         read_setup(run)
         if snapshots is not None:
             send_command(run, "set", ("snapshots", str(snapshots)))
         _carry_on(run, local=local, address=address, repair=repair)
 
 
+def _require_one_place(local: bool, address: str | None) -> None:
+    if local and address:
+        raise click.UsageError("--local runs without Ray, so --address cannot be meant")
+
+
 def _carry_on(run: Path, *, local: bool, address: str | None, repair: bool) -> None:
     from campaign.running import carry_on, local_shell
     from campaign.status import status_of
 
-    if local and address:
-        raise click.UsageError("--local runs without Ray, so --address cannot be meant")
     began = time.monotonic()
     with _watcher(run) as watch:
         if local:

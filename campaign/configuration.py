@@ -145,6 +145,12 @@ def _settle_references(tree: Tree, source: str, folder: Path) -> None:
     encoder = tree.get("encoder")
     if isinstance(encoder, dict) and isinstance(encoder.get("path"), str):
         encoder["path"] = str((folder / encoder["path"]).resolve())
+    training = encoder.get("train") if isinstance(encoder, dict) else None
+    data = training.get("data") if isinstance(training, dict) else None
+    if isinstance(data, dict) and isinstance(data.get("sources"), (str, list)):
+        given = data["sources"]
+        sources = [given] if isinstance(given, str) else given
+        data["sources"] = [str((folder / str(path)).resolve()) for path in sources]
 
 
 def _model_tree(name: str, source: str, folder: Path) -> Tree:

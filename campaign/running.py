@@ -12,7 +12,14 @@ from types import FrameType
 from campaign.configuration import CampaignSetup
 from campaign.control import send_command
 from campaign.coordinator import Coordinator, Watcher, nobody
-from campaign.encoder_store import encoder_folder, install_encoder, run_encoder
+from campaign.encoder_store import (
+    TrainingPlace,
+    check_encoder,
+    device_of,
+    encoder_folder,
+    install_encoder,
+    run_encoder,
+)
 from campaign.molecular_dynamics.engines import check_engine
 from campaign.run_folder import create_run, open_run, read_setup, selection_settings
 from campaign.selection import PatchSelection, reader
@@ -24,7 +31,9 @@ LOGGER = logging.getLogger(__name__)
 OpenShell = Callable[[Path, CampaignSetup], AbstractContextManager[Shell]]
 
 
-def begin_campaign(run: Path, setup: CampaignSetup, given: str) -> None:
+def begin_campaign(
+    run: Path, setup: CampaignSetup, given: str, place: TrainingPlace | None = None
+) -> None:
     """Make the folder of a campaign, with the encoder it will use, after checking what it needs.
 
     Raises FileExistsError where there is a run, ValueError or OSError where something is missing.
@@ -32,9 +41,10 @@ def begin_campaign(run: Path, setup: CampaignSetup, given: str) -> None:
     section = setup.config.molecular_dynamics
     for name in section.mix:
         check_engine(section.engines.of(name))
+    check_encoder(setup.config.encoder)
     attached = setup.config.continuum.source == "attached"
     create_run(run, setup, given, keep_patches=attached)
-    install_encoder(run, setup.config.encoder)
+    install_encoder(run, setup.config.encoder, place)
 
 
 def carry_on(
@@ -46,7 +56,8 @@ def carry_on(
     SelectionDivergence, and what the shell raises.
     """
     setup = read_setup(run)
-    install_encoder(run, setup.config.encoder)
+    if not (run / "encoders").is_dir():  # it was killed before it had one
+        install_encoder(run, setup.config.encoder)
     with open_run(run, setup, encoder_folder(run).name, repair=repair) as opened:
         contents = opened.contents
         if contents.torn_bytes:
@@ -76,7 +87,8 @@ def local_shell(run: Path, setup: CampaignSetup) -> Iterator[Shell]:
     """The shell without Ray, ended with the block."""
     from campaign.local_executor import LocalShell
 
-    shell = LocalShell(run, setup, run_encoder(run))
+    device = device_of(setup.config.embedding)
+    shell = LocalShell(run, setup, run_encoder(run, device))
     try:
         yield shell
     finally:
