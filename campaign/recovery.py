@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from campaign.feedback import correlation_of, lone_profiles, make_feedback, prior_counts
-from campaign.lone_counts import LoneCounts, LoneProfiles
+from campaign.lone_counts import LoneCounts
 from campaign.molecular_dynamics.engines import Engine
 from campaign.molecular_dynamics.hidden_truth import FILE_NAME, TruthTables, read_truth
 from campaign.molecular_dynamics.patch import Patch
 from campaign.molecular_dynamics.results import read_result, write_result
 from campaign.molecular_dynamics.settings import FeedbackLimits
 from campaign.recovery_errors import Recovery, recovery_of, ring_rms
-from campaign.recovery_figure import recovery_figure
+from campaign.recovery_figure import VersionCurves, recovery_figure
 from campaign.single_thread import single_threaded
 from continuum.parameter_versions import (
     ParameterVersion,
@@ -35,6 +35,7 @@ from continuum.potential_inversion import InversionLimits, updated_potentials
 Array = NDArray[np.float64]
 
 GROUPS = 8  # of jobs, left out in turn
+MOST_VERSIONS = 12  # with a curve in the figure
 
 
 def recovery_by_version(run: Path, model: Model, truth: TruthTables) -> list[Recovery]:
@@ -193,9 +194,10 @@ def recovery_section(
             limits=limits,
         )
         recoveries[-1] = replace(recoveries[-1], bar_kt=bars)
-    profiles = [_inner_profiles(model, u) for u in potentials]
-    inner = model.lipids.leaflet == INNER
-    figure = recovery_figure(recoveries, [u.u[:, inner] for u in potentials], profiles, truth)
+    last = len(potentials) - 1
+    shown = np.unique(np.linspace(0, last, min(last + 1, MOST_VERSIONS)).round().astype(int))
+    curves = [_curves(model, recoveries[n], potentials[n]) for n in shown.tolist()]
+    figure = recovery_figure(recoveries, curves, truth)
     summary: dict[str, object] = {
         "first": recoveries[0].summary(),
         "last": recoveries[-1].summary(),
@@ -227,6 +229,8 @@ def _versions(run: Path) -> list[ParameterVersion]:
     ]
 
 
-def _inner_profiles(model: Model, potentials: RadialPotentials) -> LoneProfiles:
+def _curves(model: Model, recovery: Recovery, potentials: RadialPotentials) -> VersionCurves:
     with single_threaded():
-        return lone_profiles(model, potentials, correlation_of(model))
+        profiles = lone_profiles(model, potentials, correlation_of(model))
+    u = potentials.u[:, model.lipids.leaflet == INNER]
+    return VersionCurves(version=recovery.version, u=u, profiles=profiles)

@@ -1,6 +1,7 @@
 """Figure: g(r) and u(r) of the best simulated states by parameter version, and errors."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps
@@ -15,15 +16,22 @@ from campaign.recovery_errors import Recovery
 Array = NDArray[np.float64]
 
 MOST_STATES = 4
-MOST_VERSIONS = 12  # curves in one panel
 SHOWN_NM = 8.0
 GOAL = 0.1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VersionCurves:
+    """What one parameter version says of the inner lipids."""
+
+    version: int
+    u: Array  # (S, L, n_r)  kT
+    profiles: LoneProfiles
+
+
 def recovery_figure(
-    recoveries: Sequence[Recovery],
-    u_by_version: Sequence[Array],  # (S, L, n_r) each
-    profiles: Sequence[LoneProfiles],
+    recoveries: Sequence[Recovery],  # of all versions
+    curves: Sequence[VersionCurves],  # of some of them
     truth: TruthTables,
 ) -> Figure:
     """Rows g(r), u(r) of the lipid with the deepest well; error by version; error by lipid."""
@@ -34,20 +42,15 @@ def recovery_figure(
     parts = figure.subfigures(2, 1, height_ratios=[1.35, 1.0], squeeze=False)
     top, bottom = parts[0, 0], parts[1, 0]
     panels = top.subplots(2, len(states), sharex=True, squeeze=False)
-    versions = _spread(len(recoveries), MOST_VERSIONS)
-    colours = colormaps["viridis"](np.linspace(0.0, 0.92, len(versions)))
+    colours = colormaps["viridis"](np.linspace(0.0, 0.92, len(curves)))
     lipid = last.deepest
     u_radii = np.arange(truth.u.shape[2]) * truth.u_dr_nm
     for column, state in enumerate(states.tolist()):
         of_g, of_u = panels[:, column]
-        for version, colour in zip(versions, colours, strict=True):
-            label = f"version {recoveries[version].version}"
-            of_g.plot(
-                profiles[version].radii_nm, profiles[version].g[state, lipid], color=colour, lw=1.1
-            )
-            of_u.plot(
-                u_radii, u_by_version[version][state, lipid], color=colour, lw=1.1, label=label
-            )
+        for curve, colour in zip(curves, colours, strict=True):
+            profiles, label = curve.profiles, f"version {curve.version}"
+            of_g.plot(profiles.radii_nm, profiles.g[state, lipid], color=colour, lw=1.1)
+            of_u.plot(u_radii, curve.u[state, lipid], color=colour, lw=1.1, label=label)
         of_g.plot(truth.radii_nm, truth.g[state, lipid], "k--", lw=1.3)
         of_u.plot(u_radii, truth.u[state, lipid], "k--", lw=1.3, label="hidden truth")
         frames = last.frames[state]
@@ -98,7 +101,3 @@ def _errors_by_lipid(axes: Axes, last: Recovery) -> None:
     axes.set_xticks(places, names, fontsize=8)
     axes.set_xlabel("inner lipid")
     axes.set_ylabel(f"error of u, version {last.version} / depth of the well")
-
-
-def _spread(count: int, most: int) -> list[int]:
-    return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))

@@ -1,0 +1,133 @@
+import json
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from campaign.molecular_dynamics.hidden_truth import FILE_NAME, write_truth
+from campaign.molecular_dynamics.poisson import PoissonEngine
+from campaign.molecular_dynamics.settings import PoissonSettings
+from campaign.recovery import (
+    GROUPS,
+    lone_patch,
+    recover_without_membrane,
+    recovery_by_version,
+    recovery_section,
+    standard_errors_kt,
+)
+from campaign.recovery_errors import depths_kt, potential_errors_kt
+from continuum.parameter_versions import read_parameter_version, version_path
+from tests.campaign.md_laboratory import (
+    INNER,
+    MRAFA,
+    MRASA,
+    PAP6,
+    RASA,
+    RASB,
+    START,
+    STATES,
+    ZRAFA,
+    tables,
+)
+
+
+@pytest.fixture(scope="module")
+def recovered(tmp_path_factory):
+    """Eight feedbacks of two jobs each on lone RASa and RASb: 6,400 frames each in the end."""
+    run = tmp_path_factory.mktemp("recovery")
+    (run / "md").mkdir()
+    write_truth(run / FILE_NAME, tables())
+    engine = PoissonEngine(PoissonSettings(), tables())
+    jobs = recover_without_membrane(
+        run,
+        engine,
+        START,
+        states=[RASA, RASB],
+        feedbacks=8,
+        jobs_per_feedback=2,
+        duration_us=400.0,
+        prior_frames=200.0,
+    )
+    return run, jobs
+
+
+def test_feedback_finds_the_truth(recovered):
+    """From λ = 0.4 to λ = 1.2: errors of 40 % of the PAP6 well fall below 10 %."""
+    run, jobs = recovered
+    recoveries = recovery_by_version(run, START, tables())
+    assert [recovery.version for recovery in recoveries] == list(range(9))
+    assert len(jobs) == 16
+    simulated = [RASA, RASB]
+    first, last = recoveries[0].fraction[simulated], recoveries[-1].fraction[simulated]
+    assert (first[:, PAP6] > 0.35).all()
+    assert last.max() < 0.1
+    assert last[:, PAP6].max() < 0.06
+    by_version = np.array([recovery.fraction[simulated, PAP6].mean() for recovery in recoveries])
+    assert (np.diff(by_version[:7]) < 0.0).all()
+    np.testing.assert_allclose(recoveries[-1].frames[simulated], 6400.0)
+    others = [state for state in range(9) if state not in simulated]
+    np.testing.assert_array_equal(recoveries[-1].error_kt[others], recoveries[0].error_kt[others])
+
+
+def test_error_bars_are_of_the_size_of_the_errors(recovered):
+    run, jobs = recovered
+    last = read_parameter_version(version_path(run / "parameters", 8)).potentials
+    weights = dict.fromkeys(jobs, 2.0)
+    bars = standard_errors_kt(run, jobs, weights, last, START, prior_frames=200.0)
+    errors = potential_errors_kt(last.u[:, INNER], tables())
+    simulated = [RASA, RASB]
+    assert 0.2 < (errors[simulated] / bars[simulated]).mean() < 4.0
+    others = [state for state in range(9) if state not in simulated]
+    np.testing.assert_allclose(bars[others], 0.0, atol=1e-9)
+    with pytest.raises(ValueError, match=f"over {GROUPS} groups needs as many jobs, got 3"):
+        standard_errors_kt(run, jobs[:3], weights, last, START, prior_frames=200.0)
+
+
+def test_the_report_has_a_figure_numbers_and_a_sentence(recovered, tmp_path):
+    run, _ = recovered
+    figure, summary, text = recovery_section(run, START)
+    FigureCanvasAgg(figure).print_figure(tmp_path / "recovery.png", dpi=50)
+    last = json.loads(json.dumps(summary))["last"]
+    assert last["version"] == 8
+    assert last["lipid_of_the_well"] == "inner PAP6"
+    assert last["mean_error_fraction_of_depth"] < 0.06
+    assert last["states"]["RASa"]["standard_error_fraction"]["inner PAP6"] > 0.0
+    assert "After 8 feedbacks" in text
+    labels = [axes.get_xlabel() for part in figure.subfigs for axes in part.axes]
+    assert "r (nm)" in labels
+    assert "parameter version" in labels
+
+
+def test_without_a_truth_there_is_nothing_to_compare_with(tmp_path):
+    figure, summary, text = recovery_section(tmp_path, START)
+    assert figure is None
+    assert summary == {}
+    assert "no hidden truth" in text
+
+
+def test_errors_are_means_over_area_in_units_of_the_well():
+    u = tables().u.copy()
+    radii_nm = np.arange(u.shape[2]) * tables().u_dr_nm
+    u[RASA, PAP6] += 0.3 * (radii_nm < 2.0)
+    u[RASB, PAP6] += 5.0 * (radii_nm > 4.0)
+    errors = potential_errors_kt(u, tables())
+    assert errors[RASA, PAP6] == pytest.approx(0.3 * np.sqrt(4.0 / 16.0), rel=0.01)
+    assert errors.sum() == errors[RASA, PAP6]
+    depth, deepest = depths_kt(tables())
+    assert deepest == PAP6
+    assert depth[RASA] == pytest.approx(2.48, abs=0.01)
+    real = [state for state in range(9) if state != ZRAFA]
+    assert depth[ZRAFA] == pytest.approx(depth[real].mean())
+
+
+def test_lone_patches_are_bulk_around_one_protein():
+    patch = lone_patch(START, MRASA, patch_id=5)
+    assert patch.patch_id == 5
+    assert patch.central_state == MRASA
+    assert patch.bead_state.tolist() == [MRASA, MRAFA]
+    assert patch.bead_position_nm.tolist() == [[0.0, 0.0], [3.0, 0.0]]
+    np.testing.assert_allclose(
+        patch.density[:, 18, 18], START.lipids.bulk_density.astype(np.float32)
+    )
+    assert lone_patch(START, RASA).bead_state.tolist() == [RASA]
+    assert patch.state_names == tuple(STATES)
