@@ -117,7 +117,7 @@ def _embedding(reference: Any, snapshot: int) -> BatchEmbedded | EmbeddingFailed
     try:
         answer = ray.get(reference)
     except (RayActorError, RayTaskError) as error:
-        return EmbeddingFailed(snapshot_index=snapshot, message=_first_line(error))
+        return EmbeddingFailed(snapshot_index=snapshot, message=first_line(error))
     if "failed" in answer:
         return EmbeddingFailed(snapshot_index=snapshot, message=answer["failed"])
     event = from_json(answer)
@@ -242,7 +242,7 @@ class RayPilots:
                 job=job,
                 attempt=attempt,
                 failure="node-lost",
-                message=f"its pilot died: {_first_line(error)}",
+                message=f"its pilot died: {first_line(error)}",
             )
 
     def _leave(self, hand: _PilotHand, job: str) -> None:
@@ -274,7 +274,7 @@ class RayContinuum:
         try:
             continues_from = ray.get(asked, timeout=_LAUNCH_LIMIT_S)
         except RayTaskError as error:
-            raise LaunchError(_first_line(error.cause or error)) from error
+            raise LaunchError(first_line(error.cause or error)) from error
         self._incarnation = incarnation
         return int(continues_from)
 
@@ -468,6 +468,7 @@ def _nodes_of(group: PlacementGroup) -> list[tuple[int, str, int]]:
     ]
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Of what Ray has to say, which may be pages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,189 @@
+"""Runs the campaign's benchmarks, holds them against their bars, prints a table and JSON.
+
+`--quick` is a tenth of everything or less; without it, a journal of 24,000 jobs and 6 million
+patches, and a campaign of some minutes.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bridge import PATCHES, through_ray, through_the_folder
+from benchmarks.campaign_share import measure_share
+from benchmarks.coordinator import (
+    measure_decisions,
+    measure_restart,
+    rules_of,
+    saved_selection,
+)
+from benchmarks.pilots import measure_pilots
+
+Result = dict[str, Any]
+
+SLOTS = 24_000
+# (snapshots, jobs) of the journal: a tenth of the published campaign, and the whole of it
+JOURNALS = {True: (1_818, 2_400), False: (18_182, 24_000)}
+
+
+class Benchmark:
+    """The sections of one benchmark."""
+
+    def __init__(self, *, quick: bool, folder: Path) -> None:
+        self.quick, self.folder = quick, folder
+        self.journal = JOURNALS[quick]
+
+    def bridge_folder(self) -> Result:
+        """Through the spool."""
+        return through_the_folder(self._room("folder"), 7 if self.quick else 41)
+
+    def bridge_ray(self) -> Result:
+        """Through Ray."""
+        with _cluster(self._room("bridge")) as (run, address):
+            return through_ray(run, 7 if self.quick else 41, address)
+
+    def pilots(self) -> Result:
+        """Mock jobs."""
+        with _cluster(self._room("pilots")) as (run, _):
+            return measure_pilots(run, jobs=3_000 if self.quick else 20_000, slots=16)
+
+    def coordinator(self) -> Result:
+        """Decisions."""
+        return measure_decisions(self._room("journal"), *self.journal, slots=SLOTS // 4)
+
+    def restart(self) -> Result:
+        """From the journal that `coordinator` wrote, with a real selector's state."""
+        folder = self.folder / "journal"
+        if not folder.exists():
+            self.coordinator()
+        selections, selecting_s = saved_selection(folder, *self.journal)
+        found = measure_restart(folder, rules_of(*self.journal), selections)
+        return {**found, "selecting_all_s": selecting_s}
+
+    def campaign(self) -> Result:
+        """Our own CPU and the occupancy of MD slots in a real campaign."""
+        return measure_share(self.folder / "campaign", QUICK_CAMPAIGN if self.quick else CAMPAIGN)
+
+    def _room(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir()
+        return folder
+
+
+CAMPAIGN = ("laptop",)
+QUICK_CAMPAIGN = ("laptop", "--snapshots", "3")
+
+SECTIONS = ("bridge_folder", "bridge_ray", "pilots", "coordinator", "restart", "campaign")
+# Section, label, key, bar, larger is better.
+BARS = (
+    ("bridge_folder", "patches/s to a durable file", "patches_per_s", 1_000, True),
+    ("bridge_ray", "patches/s through Ray to a durable ack", "patches_per_s", 1_000, True),
+    ("pilots", "mock jobs/s started through a pilot", "jobs_started_per_s", 500, True),
+    ("coordinator", "coordinator: decisions/s", "decisions_per_s", 5_000, True),
+    ("restart", "coordinator: restart, s", "wall_s", 10, False),
+    ("campaign", "our CPU / the work's CPU", "own_cpu_share", 0.05, False),
+    ("campaign", "occupancy of MD slots", "occupancy", 0.98, True),
+)
+
+
+@contextmanager
+def _cluster(run: Path) -> Iterator[tuple[Path, str]]:
+    from campaign.ray_cluster import own_cluster
+
+    with own_cluster(run, {"CPU": 2}, dashboard=False) as cluster:
+        yield run, cluster.address
+
+
+def judged(result: Result) -> list[Result]:
+    """One row a bar whose section was measured."""
+    rows = []
+    for section, label, key, bar, larger in BARS:
+        if section in result:
+            value = result[section][key]
+            met = value >= bar if larger else value <= bar
+            row = {"measure": label, "measured": value, "bar": bar, "larger_is_better": larger}
+            rows.append({**row, "met": met})
+    return rows
+
+
+def print_table(rows: list[Result]) -> None:
+    """measure | measured | bar."""
+    print(f"\n{'measure':40} | {'measured':>10} | {'bar':>9} |")
+    for row in rows:
+        sign = ">=" if row["larger_is_better"] else "<="
+        verdict = "met" if row["met"] else "MISSED"
+        bar = f"{sign} {row['bar']:g}"
+        print(f"{row['measure']:40} | {row['measured']:10.4g} | {bar:>9} | {verdict}")
+
+
+def print_details(result: Result) -> None:
+    """What the numbers are of."""
+    for section in ("bridge_folder", "bridge_ray"):
+        if section in result:
+            found = result[section]
+            print(
+                f"{section}: {found['median_ms_per_batch']:.0f} ms (median),"
+                f" {found['slowest_ms_per_batch']:.0f} ms (slowest) for {PATCHES} patches,"
+                f" {found['megabytes_per_s']:.0f} MB/s"
+            )
+    if "restart" in result:
+        found = result["restart"]
+        print(
+            f"restart: {found['patches']:,} patches, {found['jobs']:,} jobs, {found['records']:,}"
+            f" records, {found['fold_s']:.2f} s for the journal alone"
+        )
+    if "campaign" in result:
+        found = result["campaign"]
+        print(f"campaign `{found['campaign']}`, CPU seconds while it worked, and in all:")
+        for part, cpu_s in found["cpu_s_with_start_and_end"].items():
+            print(f"  {part:12} {found['cpu_s'].get(part, 0.0):8.2f} {cpu_s:8.2f}")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything or less")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        metavar="SECTION",
+        help=f"of {', '.join(SECTIONS)}",
+    )
+    arguments = parser.parse_args()
+    result: Result = {
+        "quick": arguments.quick,
+        "machine": {
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "load_average_before": os.getloadavg()[0],
+        },
+    }
+    with tempfile.TemporaryDirectory() as name:
+        benchmark = Benchmark(quick=arguments.quick, folder=Path(name))
+        for section in SECTIONS:
+            if section in (arguments.only or SECTIONS):
+                run: Callable[[], Result] = getattr(benchmark, section)
+                start = time.perf_counter()
+                result[section] = run()
+                print(f"{section}: measured in {time.perf_counter() - start:.0f} s", flush=True)
+    result["machine"]["load_average_after"] = os.getloadavg()[0]
+    result["bars"] = judged(result)
+    print_details(result)
+    print_table(result["bars"])
+    if arguments.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
