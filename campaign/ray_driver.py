@@ -24,7 +24,14 @@ from campaign.coordinator import Watcher, nobody
 from campaign.encoder_store import encoder_folder
 from campaign.journal_follower import JournalFollower
 from campaign.process_identity import die_with_parent
-from campaign.ray_cluster import Cluster, ClusterError, attached, check_resources, own_cluster
+from campaign.ray_cluster import (
+    Cluster,
+    ClusterError,
+    attached,
+    check_resources,
+    end_stale_cluster,
+    own_cluster,
+)
 from campaign.ray_metrics import CampaignMetrics
 from campaign.ray_shell import RayShell, first_line, needs
 from campaign.run_folder import fold, read_setup, read_state
@@ -125,6 +132,7 @@ def _cluster(
 ) -> AbstractContextManager[Cluster]:
     if address:
         return attached(run, address)
+    end_stale_cluster(run)
     _require_unused(run)
     return own_cluster(run, needs(setup)["needed"], dashboard=False)
 
@@ -180,6 +188,7 @@ def _follow(
     """Show what the journal says until the campaign has ended. Raises what ended it."""
     finished = None
     while finished is None:
+        cluster.check_vital()
         finished = _outcome(cluster, actor, _LOOK_S)
         for record in follower.new():
             apply(state, record.event)

@@ -172,7 +172,8 @@ class RayPilots:
     def survivors(self) -> tuple[str, ...]:
         """Jobs that pilots still have in hand from an earlier coordinator; they keep seats."""
         for hand in self._hands:
-            for job in ray.get(hand.actor.in_hand.remote(), timeout=_LAUNCH_LIMIT_S):
+            asked = hand.actor.in_hand.options(max_task_retries=-1).remote()
+            for job in ray.get(asked, timeout=_LAUNCH_LIMIT_S):
                 self._adopted[job] = hand
                 if hand.free:
                     hand.running[job] = hand.free.pop(), 0

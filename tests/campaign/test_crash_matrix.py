@@ -3,7 +3,7 @@
 import pytest
 
 from campaign.audit import audit_run
-from campaign.run_folder import read_setup
+from campaign.run_folder import RESOLVED, read_setup
 from tests.campaign.fault_points import FaultPoints, Killed, fault_points
 from tests.campaign.laboratory import carry_on, picks, setup_of, start
 
@@ -54,6 +54,18 @@ def test_a_death_at_any_point_changes_nothing(tmp_path, monkeypatch, setup):
     expected, points = undisturbed(tmp_path, monkeypatch, setup)
     for at in range(3, points.passed, STRIDE):
         check(tmp_path / str(at), setup, expected, monkeypatch, FaultPoints(at))
+
+
+def test_a_run_that_died_while_it_was_made_can_be_made_again(tmp_path, monkeypatch, setup):
+    with fault_points(monkeypatch, FaultPoints()) as points:
+        start(tmp_path / "whole", setup)
+    for at in range(points.passed):
+        run = tmp_path / str(at)
+        with fault_points(monkeypatch, FaultPoints(at)), pytest.raises(Killed):
+            start(run, setup)
+        if not (run / RESOLVED).exists():
+            start(run, setup)
+        assert read_setup(run).config == setup.config
 
 
 @pytest.mark.slow
