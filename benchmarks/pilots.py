@@ -57,7 +57,7 @@ def measure_pilots(run: Path, jobs: int, slots: int) -> dict[str, float]:
     import ray
 
     from campaign.ray_actors import Pilot
-    from campaign.ray_shell import RayPilots
+    from campaign.ray_pilots import RayPilots
 
     snapshots = -(-jobs // PATCHES)
     truth = _prepare(run, snapshots)

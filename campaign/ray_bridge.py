@@ -241,3 +241,9 @@ class BridgeReader:
             Permit(snapshot_index=snapshot_index, parameter_version=parameter_version),
         )
         self._intake.permit.remote(snapshot_index, parameter_version)
+
+
+def first_line(error: BaseException) -> str:
+    """Of what Ray has to say, which may be pages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -24,6 +24,7 @@ from campaign.coordinator import Watcher, nobody
 from campaign.encoder_store import encoder_folder
 from campaign.journal_follower import JournalFollower
 from campaign.process_identity import die_with_parent
+from campaign.ray_bridge import first_line
 from campaign.ray_cluster import (
     Cluster,
     ClusterError,
@@ -33,7 +34,7 @@ from campaign.ray_cluster import (
     own_cluster,
 )
 from campaign.ray_metrics import CampaignMetrics
-from campaign.ray_shell import RayShell, first_line, needs
+from campaign.ray_shell import RayShell, needs
 from campaign.run_folder import fold, read_setup, read_state
 from campaign.run_lock import RunInUse, holder
 from campaign.running import carry_on, stopping_on_signals

@@ -1,4 +1,7 @@
-"""A campaign that dies at any change of the disk and is resumed is the undisturbed campaign."""
+"""A campaign that dies at any change of the disk and is resumed is the undisturbed campaign.
+
+The whole matrix takes a minute or two: `pytest -m exhaustive tests/campaign/test_crash_matrix.py`.
+"""
 
 import pytest
 
@@ -68,7 +71,7 @@ def test_a_run_that_died_while_it_was_made_can_be_made_again(tmp_path, monkeypat
         assert read_setup(run).config == setup.config
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_death_at_every_point_changes_nothing(tmp_path, monkeypatch, setup):
     expected, points = undisturbed(tmp_path, monkeypatch, setup)
     for at in range(points.passed):

@@ -1,5 +1,6 @@
 """Every documented way to start a campaign works, and what is missing is said at once."""
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,9 @@ from tests.campaign.ray_laboratory import PATIENCE_S, ROOT, campaign, environmen
 
 RAY = str(Path(sys.executable).parent / "ray")
 CLUSTER = ROOT / "cluster" / "ray-local.yaml"
+
+# The copy would be compiled anew, which takes longer than all the rest.
+UNCOMPILED = {"NUMBA_DISABLE_JIT": "1"}
 
 ports = pytest.mark.skipif(not Path(RAY).exists(), reason="ray is not beside Python")
 
@@ -185,6 +189,7 @@ def test_ray_job_submit_runs_a_campaign_from_its_own_copy_of_the_code(local_clus
         shutil.copytree(ROOT / package, code / package)
     run = tmp_path / "run"
     words = ["job", "submit", "--address", f"http://127.0.0.1:{dashboard}", "--working-dir", code]
+    words += ["--runtime-env-json", json.dumps({"env_vars": UNCOMPILED})]
     entrypoint = ["python", "-m", "campaign", *arguments(run)]
     said = ray(*words, "--", *entrypoint, env={**env, "RAY_AUTH_MODE": "token"})
     assert "succeeded" in said
