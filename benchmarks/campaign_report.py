@@ -19,12 +19,7 @@ import numpy as np
 
 from benchmarks.bridge import PATCHES, through_ray, through_the_folder
 from benchmarks.campaign_share import measure_share
-from benchmarks.coordinator import (
-    measure_decisions,
-    measure_restart,
-    rules_of,
-    saved_selection,
-)
+from benchmarks.coordinator import measure_decisions, measure_restart, rules_of
 from benchmarks.pilots import measure_pilots
 
 Result = dict[str, Any]
@@ -64,9 +59,7 @@ class Benchmark:
         folder = self.folder / "journal"
         if not folder.exists():
             self.coordinator()
-        selections, selecting_s = saved_selection(folder, *self.journal)
-        found = measure_restart(folder, rules_of(*self.journal), selections)
-        return {**found, "selecting_all_s": selecting_s}
+        return measure_restart(folder, rules_of(*self.journal))
 
     def campaign(self) -> Result:
         """Our own CPU and the occupancy of MD slots in a real campaign."""
@@ -138,7 +131,8 @@ def print_details(result: Result) -> None:
         found = result["restart"]
         print(
             f"restart: {found['patches']:,} patches, {found['jobs']:,} jobs, {found['records']:,}"
-            f" records, {found['fold_s']:.2f} s for the journal alone"
+            f" records in {found['fold_s']:.2f} s, then {found['candidates']:,} candidates and"
+            f" {found['snapshots_selected_again']} snapshots again"
         )
     if "campaign" in result:
         found = result["campaign"]

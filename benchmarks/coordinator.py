@@ -2,7 +2,6 @@
 
 import resource
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from benchmarks.instant_shell import PATCHES, SELECTION, FirstComeSelection, instant_shell
 from campaign.coordinator import Coordinator
 from campaign.embedding_files import Embeddings
-from campaign.events import CampaignOpened
+from campaign.events import CampaignOpened, Pick
 from campaign.journal import Journal
 from campaign.rules import Rules
 from campaign.run_folder import fold
@@ -18,6 +17,8 @@ from campaign.selection import PatchSelection, recover
 from campaign.state import apply, initial_state
 
 DIMENSION = 9
+SAVE_EVERY = 100  # snapshots between two states of the selector, as configurations have it
+FILLING = 480  # snapshots whose 158,000 patches fill three queues of 35,000
 OPENED = CampaignOpened(config_hash="", code_version="", encoder_version="")
 
 
@@ -27,7 +28,8 @@ def rules_of(snapshots: int, jobs: int) -> Rules:
         per_snapshot=jobs / snapshots,
         every_snapshots=max(1, snapshots // 50),
         lag_snapshots=2,
-        credit=8,
+        credit=32,
+        embed_ahead=32,
     )
 
 
@@ -57,20 +59,27 @@ def measure_decisions(folder: Path, snapshots: int, jobs: int, slots: int) -> di
     }
 
 
-def measure_restart(folder: Path, rules: Rules, selection: Path | None) -> dict[str, float]:
-    """Open the journal, fold it and, if there is one, take the selector's state up."""
+def measure_restart(folder: Path, rules: Rules) -> dict[str, float]:
+    """Open the journal, fold it, take up the selector's last state, select again what came after.
+
+    The state is the oldest there can be: everything since was picked by a selector that died.
+    """
+    snapshots = rules.last_snapshot + 1
+    picks = save_selection(folder / "selections", snapshots, snapshots * rules.per_snapshot)
     began, cpu = time.perf_counter(), time.process_time()
     journal, contents = Journal.open(folder / "journal")
     state = fold(rules, contents.records)
     folded = time.perf_counter() - began
-    if selection is not None:
-        recover(PatchSelection(SELECTION), selection, state.selected, embeddings_of, lambda s: ())
+    selection = PatchSelection(SELECTION)
+    recover(selection, folder / "selections", state.selected, embeddings_of, picks.__getitem__)
     wall, used = time.perf_counter() - began, time.process_time() - cpu
     journal.close()
     return {
         "patches": state.patches_ingested,
         "jobs": len(state.order),
         "records": len(contents.records),
+        "candidates": selection.candidates,
+        "snapshots_selected_again": len(picks),
         "fold_s": folded,
         "wall_s": wall,
         "cpu_s": used,
@@ -91,17 +100,18 @@ def embeddings_of(snapshot: int) -> Embeddings:
     )
 
 
-def saved_selection(folder: Path, snapshots: int, jobs: int) -> tuple[Path, float]:
-    """The state of a real selector after all snapshots, and the seconds it took to get there."""
+def save_selection(folder: Path, snapshots: int, jobs: float) -> dict[int, tuple[Pick, ...]]:
+    """A selector with full queues and all jobs picked; what it picks in the last snapshots.
+
+    The queues are full long before the end, and patches that only push others out are left out.
+    """
     selection = PatchSelection(SELECTION)
-    began = time.perf_counter()
-    for snapshot, picks in enumerate(_shares(snapshots, jobs)):
-        selection.advance(embeddings_of(snapshot), picks)
-    took = time.perf_counter() - began
-    selection.save(folder / "selections")
-    return folder / "selections", took
-
-
-def _shares(parts: int, whole: int) -> Iterator[int]:
-    for part in range(parts):
-        yield (part + 1) * whole // parts - part * whole // parts
+    filling = min(FILLING, snapshots - SAVE_EVERY)
+    for snapshot in range(filling):
+        selection.advance(embeddings_of(snapshot), round(jobs / filling))
+    selection.snapshots = snapshots - SAVE_EVERY
+    selection.save(folder)
+    picks = {}
+    for snapshot in range(selection.snapshots, snapshots):
+        picks[snapshot] = selection.advance(embeddings_of(snapshot), 1).patches
+    return picks
