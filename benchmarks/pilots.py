@@ -6,11 +6,13 @@ HDF5 file, draws Poisson counts (9 x 8 x 600), writes the result (fsync, rename)
 answer is journaled. Everything else is granted at once by `instant_shell`.
 """
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.coordinator import OPENED
 from benchmarks.instant_shell import PATCHES, FirstComeSelection, Instant, instant_shell
@@ -32,25 +34,54 @@ WARM_UP_S = 1.0
 
 
 class Watch:
-    """When jobs were started and ended, on the clock of this process."""
+    """When jobs were started and ended, and what that cost once all workers were up.
 
-    def __init__(self) -> None:
+    `pilot` is its process; CPU is that of this process, of the pilot and of its workers.
+    """
+
+    def __init__(self, pilot: psutil.Process) -> None:
+        self._pilot = pilot
+        self._warm: tuple[float, float, int] | None = None  # s, CPU s, jobs ended before
         self.started_s: list[float] = []
         self.ended_s: list[float] = []
         self.failed = 0
 
     def __call__(self, state: CampaignState, event: Event) -> None:
+        now_s = time.perf_counter()
         match event:
             case JobStarted():
-                self.started_s.append(time.perf_counter())
+                self.started_s.append(now_s)
             case JobFinished():
-                self.ended_s.append(time.perf_counter())
+                self.ended_s.append(now_s)
+                if self._warm is None and now_s > self.ended_s[0] + WARM_UP_S:
+                    self._warm = now_s, self._cpu_s(), len(self.ended_s)
             case JobFailed():
                 self.failed += 1
 
+    def rates(self) -> dict[str, float]:
+        """From the end of the warm-up to the last start, and to the last end for the CPU."""
+        if self._warm is None:
+            raise RuntimeError("too few jobs: they ended within the warm-up")
+        begin, cpu_s, before = self._warm
+        end = self.started_s[-1]
+        started, ended = (
+            sum(begin <= at <= end for at in times) for times in (self.started_s, self.ended_s)
+        )
+        return {
+            "jobs_started_per_s": started / (end - begin),
+            "jobs_ended_per_s": ended / (end - begin),
+            "cpu_ms_per_job": 1e3 * (self._cpu_s() - cpu_s) / (len(self.ended_s) - before),
+            "measured_s": end - begin,
+        }
+
+    def _cpu_s(self) -> float:
+        processes = [psutil.Process(), self._pilot, *self._pilot.children()]
+        times = [process.cpu_times() for process in processes]
+        return sum(each.user + each.system for each in times)
+
 
 def measure_pilots(run: Path, jobs: int, slots: int) -> dict[str, float]:
-    """Jobs a second from one second after the first result until the queue runs dry.
+    """Jobs a second from a second after the first result until the queue runs dry.
 
     This process is connected to a cluster, in a namespace of its own.
     """
@@ -75,32 +106,20 @@ def measure_pilots(run: Path, jobs: int, slots: int) -> dict[str, float]:
     )
     state = initial_state(rules)
     apply(state, OPENED)
-    journal, watch = Journal.create(run / "journal"), Watch()
+    pid = ray.get(actor.__ray_call__.remote(lambda pilot: os.getpid()))
+    journal, watch = Journal.create(run / "journal"), Watch(psutil.Process(pid))
     journal.append(OPENED, time.time())
     coordinator = Coordinator(
         state, journal, shell, FirstComeSelection(), lambda snapshot: snapshot, watch=watch
     )
-    cpu = time.process_time()
     coordinator.begin(1)
     reason = coordinator.run()
-    used = time.process_time() - cpu
+    rates = watch.rates()
     journal.close()
     ray.kill(actor)
     if reason != "complete" or watch.failed:
         raise RuntimeError(f"the campaign ended: {reason}, with {watch.failed} failed attempts")
-    return {**_rates(watch, slots), "jobs": jobs, "slots": slots, "coordinator_cpu_s": used}
-
-
-def _rates(watch: Watch, slots: int) -> dict[str, float]:
-    """Of starts and ends between the warm-up and the last start."""
-    begin, end = watch.ended_s[0] + WARM_UP_S, watch.started_s[-1]
-    started, ended = np.array(watch.started_s), np.array(watch.ended_s)
-    within = [int(((times >= begin) & (times <= end)).sum()) for times in (started, ended)]
-    return {
-        "jobs_started_per_s": within[0] / (end - begin),
-        "jobs_ended_per_s": within[1] / (end - begin),
-        "measured_s": end - begin,
-    }
+    return {**rates, "jobs": jobs, "slots": slots}
 
 
 def _shell(slots: int) -> Instant:

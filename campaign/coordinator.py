@@ -124,16 +124,14 @@ class Coordinator:
     def step(self) -> bool:
         """Take in what has happened, then do what follows from it; whether there was anything.
 
-        What was done is made durable together with what is taken in next, unless somebody waits:
-        an action whose event is lost is one that a successor repeats.
+        What was done is made durable together with what is taken in next, at once: an action whose
+        event is lost is one that a successor repeats.
         """
         before = self._recorded, self._asked, self._making
         self._take_in()
         self._commit()
         for action in self._plan():
             self._carry_out(action)
-        if self._to_permit is not None:
-            self._commit()
         self._save_selection()
         return before != (self._recorded, self._asked, self._making)
 

@@ -1,6 +1,5 @@
 """Every documented way to start a campaign works, and what is missing is said at once."""
 
-import json
 import os
 import re
 import shutil
@@ -20,9 +19,6 @@ from tests.campaign.ray_laboratory import PATIENCE_S, ROOT, campaign, environmen
 
 RAY = str(Path(sys.executable).parent / "ray")
 CLUSTER = ROOT / "cluster" / "ray-local.yaml"
-
-# The copy would be compiled anew, which takes longer than all the rest.
-UNCOMPILED = {"NUMBA_DISABLE_JIT": "1"}
 
 ports = pytest.mark.skipif(not Path(RAY).exists(), reason="ray is not beside Python")
 
@@ -182,15 +178,24 @@ def test_ray_submit_runs_a_campaign(local_cluster, tmp_path):
 @ports
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_ray_job_submit_runs_a_campaign_from_its_own_copy_of_the_code(local_cluster, tmp_path):
+@pytest.mark.parametrize(
+    "packages",
+    [
+        (),
+        # a copy of the code is compiled anew, which takes minutes
+        pytest.param(("campaign", "continuum", "ml", "selector"), marks=pytest.mark.exhaustive),
+    ],
+    ids=["with the code of the cluster", "with its own copy of the code"],
+)
+def test_ray_job_submit_runs_a_campaign(local_cluster, tmp_path, packages):
     env, _, _, dashboard = local_cluster
-    code = tmp_path / "code"
-    for package in ("campaign", "continuum", "ml", "selector"):
-        shutil.copytree(ROOT / package, code / package)
-    run = tmp_path / "run"
-    words = ["job", "submit", "--address", f"http://127.0.0.1:{dashboard}", "--working-dir", code]
-    words += ["--runtime-env-json", json.dumps({"env_vars": UNCOMPILED})]
-    entrypoint = ["python", "-m", "campaign", *arguments(run)]
+    folder, run = tmp_path / "folder", tmp_path / "run"
+    folder.mkdir()
+    (folder / "short.yaml").write_text("preset: small\ncontinuum: {snapshots: 0}\n")
+    for package in packages:
+        shutil.copytree(ROOT / package, folder / package)
+    words = ["job", "submit", "--address", f"http://127.0.0.1:{dashboard}", "--working-dir", folder]
+    entrypoint = ["python", "-m", "campaign", "run", "short.yaml", "--out", run]
     said = ray(*words, "--", *entrypoint, env={**env, "RAY_AUTH_MODE": "token"})
     assert "succeeded" in said
     assert read_state(run)[1].finished == "complete"
