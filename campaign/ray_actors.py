@@ -22,7 +22,7 @@ from campaign.mpi_launcher import LaunchEnd, LaunchSettings, MpiLauncher
 from campaign.process_identity import die_with_parent
 
 _POOL_LOOK_S = 0.2  # for what no worker says: time limits
-_LAUNCHER_LOOK_S = 0.1
+_LAUNCHER_LOOK_S = 0.5
 
 
 class Embedder:
