@@ -83,7 +83,7 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
     _set_environment({**dict.fromkeys(saved), **added})
     import ray
 
-    _refresh_mode()
+    _refresh_authentication()
     vital: list[psutil.Process] = []
     try:
         ray.init(
@@ -145,7 +145,7 @@ def attached(run: Path, address: str) -> Iterator[Cluster]:
     os.environ.update(_QUIET)
     import ray
 
-    _refresh_mode()
+    _refresh_authentication()
     found = _known_address(address)
     _check_answer(found)
     try:
@@ -222,11 +222,12 @@ def _use_token_if_there_is_one() -> None:
         LOGGER.warning("no Ray token is set: this works with an open cluster only")
 
 
-def _refresh_mode() -> None:
-    """Ray reads RAY_AUTH_MODE when it is first imported, which may have been before."""
-    from ray._raylet import Config  # type: ignore[attr-defined]
+def _refresh_authentication() -> None:
+    """Ray keeps the mode and token that it found first, which may be those of another cluster."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _known_address(address: str) -> str:

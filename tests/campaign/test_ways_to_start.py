@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("ray")
 
 from campaign.process_identity import kill, marked_processes
+from campaign.ray_cluster import _refresh_authentication
 from campaign.ray_local_provider import MARK, copy_here, mark_of, without_the_end
 from campaign.run_folder import read_state
 from tests.campaign.ray_laboratory import PATIENCE_S, ROOT, campaign, environment
@@ -68,6 +69,20 @@ def test_token_mode_without_a_token_is_refused_at_once(tmp_path):
     env = environment(HOME=str(tmp_path), RAY_AUTH_MODE="token")
     error = refused(*arguments(tmp_path / "run"), "--address", "127.0.0.1:1", env=env)
     assert "RAY_AUTH_MODE is token, but there is no token" in error
+
+
+def test_one_process_can_use_clusters_of_different_tokens_in_turn(tmp_path, monkeypatch):
+    from ray._raylet import AuthenticationTokenLoader
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    for token in ("1" * 64, "2" * 64):
+        path = tmp_path / token
+        path.write_text(token)
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+        _refresh_authentication()
+        assert AuthenticationTokenLoader.instance().get_raw_token() == token
+    monkeypatch.undo()
+    _refresh_authentication()
 
 
 @pytest.mark.parametrize(
