@@ -48,15 +48,21 @@ def namespace_of(run: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What this process is connected to; `vital` are the processes of a cluster of our own."""
+    """What this process is connected to, through which node.
+
+    `vital` are the processes of a cluster of our own.
+    """
 
     address: str
     vital: tuple[psutil.Process, ...] = ()
+    node: str = ""
 
     def check(self) -> None:
         """Raise ClusterError where the cluster is gone; Ray itself may wait for it for ever."""
         self.check_vital()
         _check_port(self.address)
+        if self.node:
+            _check_node(self.address, self.node)
 
     def check_vital(self) -> None:
         """The part of `check` that is cheap; actors may go on for a minute without their head."""
@@ -158,7 +164,8 @@ def attached(run: Path, address: str) -> Iterator[Cluster]:
     except (RuntimeError, ConnectionError, ValueError) as error:
         raise ClusterError(f"no connection to Ray at {found}: {_one_line(error)}") from error
     try:
-        yield Cluster(str(ray.get_runtime_context().gcs_address))
+        context = ray.get_runtime_context()
+        yield Cluster(str(context.gcs_address), node=context.get_node_id())
     finally:
         ray.shutdown()
 
@@ -274,6 +281,17 @@ def _check_port(address: str) -> None:
         raise ClusterError(
             f"no Ray cluster answers at {address} ({error.strerror or error})"
         ) from error
+
+
+def _check_node(address: str, node: str) -> None:
+    import ray
+
+    alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]}  # type: ignore[no-untyped-call]
+    if node not in alive:
+        raise ClusterError(
+            f"the node through which this process used the Ray cluster at {address} died; {len(alive)}"
+            " others are alive"
+        )
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("ray")
 
 from campaign.process_identity import kill, marked_processes
-from campaign.ray_cluster import _refresh_authentication
+from campaign.ray_cluster import Cluster, ClusterError, _refresh_authentication
 from campaign.ray_local_provider import MARK, copy_here, mark_of, without_the_end
 from campaign.run_folder import read_state
 from tests.campaign.ray_laboratory import PATIENCE_S, ROOT, campaign, environment
@@ -69,6 +69,19 @@ def test_token_mode_without_a_token_is_refused_at_once(tmp_path):
     env = environment(HOME=str(tmp_path), RAY_AUTH_MODE="token")
     error = refused(*arguments(tmp_path / "run"), "--address", "127.0.0.1:1", env=env)
     assert "RAY_AUTH_MODE is token, but there is no token" in error
+
+
+def test_a_cluster_without_the_node_behind_this_process_is_gone(monkeypatch):
+    import ray
+
+    nodes = [{"NodeID": "ours", "Alive": True}, {"NodeID": "another", "Alive": True}]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        cluster = Cluster(f"127.0.0.1:{head.getsockname()[1]}", node="ours")
+        cluster.check()
+        nodes[0]["Alive"] = False
+        with pytest.raises(ClusterError, match="died; 1 others are alive"):
+            cluster.check()
 
 
 def test_one_process_can_use_clusters_of_different_tokens_in_turn(tmp_path, monkeypatch):
