@@ -289,8 +289,8 @@ def _check_node(address: str, node: str) -> None:
     alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]}  # type: ignore[no-untyped-call]
     if node not in alive:
         raise ClusterError(
-            f"the node through which this process used the Ray cluster at {address} died; {len(alive)}"
-            " others are alive"
+            f"the node through which this process used the Ray cluster at {address} died;"
+            f" {len(alive)} others are alive"
         )
 
 
