@@ -46,7 +46,7 @@ class Benchmark:
         """Through Ray, and mock jobs through a pilot, in one cluster."""
         from campaign.ray_cluster import own_cluster
 
-        run, jobs = self._room("bridge"), 3_000 if self.quick else 10_000
+        run, jobs = self._room("bridge"), 2_000 if self.quick else 10_000
         with own_cluster(run, {"CPU": 2}, dashboard=False) as cluster:
             bridge = through_ray(run, 7 if self.quick else 41, cluster.address)
             return {"bridge": bridge, "pilots": measure_pilots(self._room("pilots"), jobs, PILOT)}
