@@ -32,7 +32,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/continuum.py
 	$(BIN)/python benchmarks/selector.py
 	$(BIN)/python benchmarks/metric.py
-	$(BIN)/python benchmarks/coordinator.py
+	$(BIN)/python benchmarks/campaign.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -118,16 +118,20 @@ class Coordinator:
         while self.state.finished is None:
             if not self.step():
                 self.shell.wait(IDLE_S)
+        self._commit()
         return self.state.finished
 
     def step(self) -> bool:
-        """Take in what has happened, then do what follows from it; whether there was anything."""
+        """Take in what has happened, then do what follows from it; whether there was anything.
+
+        What was done is made durable together with what is taken in next, at once: an action whose
+        event is lost is one that a successor repeats.
+        """
         before = self._recorded, self._asked, self._making
         self._take_in()
         self._commit()
         for action in self._plan():
             self._carry_out(action)
-        self._commit()
         self._save_selection()
         return before != (self._recorded, self._asked, self._making)
 
@@ -273,6 +277,7 @@ class Coordinator:
         """Keep the selector's state now and then; only once its selections are durable."""
         every, done = self.selection.settings.save_every, self.selection.snapshots
         if self.selections is not None and done // every > self._saved // every:
+            self._commit()
             self.selection.save(self.selections)
             self._saved = done
 

@@ -36,6 +36,7 @@ _LIBRARY_PROBE = (
     "import mpi4py; mpi4py.rc(initialize=False, finalize=False);"
     "from mpi4py import MPI; print(MPI.Get_library_version())"
 )
+_CHILDREN_LOOK_S = 2.0
 
 
 class LaunchError(RuntimeError):
@@ -86,6 +87,8 @@ class MpiLauncher:
         self._log: Path | None = None
         self._incarnation = 0
         self._launched_s = 0.0
+        self._looked_s = 0.0  # for children of mpiexec
+        self._had_children, self._childless_looks = False, 0
 
     @property
     def mark(self) -> str:
@@ -107,6 +110,7 @@ class MpiLauncher:
         with open(self._log, "ab") as log:
             self._process = self._start(command, log)
         self._incarnation, self._launched_s = incarnation, time.time()
+        self._had_children, self._childless_looks = False, 0
         record = {
             **ProcessIdentity.of(self._process.pid).as_json(),
             "incarnation": incarnation,
@@ -120,22 +124,20 @@ class MpiLauncher:
         if self._process is None:
             return None
         code = self._process.poll()
-        stalled = code is None and self._stalled_for_s() > self._settings.stall_s
-        if stalled:
+        trouble = self._trouble() if code is None else ""
+        if trouble:
             self._kill_all()
             self._process.wait()
             code = -signal.SIGKILL
         if code is None:
             return None
-        message = _last_line(self._log)
-        if stalled:
-            message = f"no sign of life for {self._settings.stall_s:g} s; {message}"
+        last = _last_line(self._log)
         self._forget()
         return LaunchEnd(
             incarnation=self._incarnation,
             exit_code=code,
-            finished=code == FINISHED and not stalled,
-            message=message,
+            finished=code == FINISHED,
+            message=f"{trouble}; {last}" if trouble else last,
         )
 
     def stop(self) -> None:
@@ -174,6 +176,27 @@ class MpiLauncher:
                 return
             kill([leader, *descendants(leader)])
             self.end_stale()
+
+    def _trouble(self) -> str:
+        """Why ranks that have not ended must be; "" where they may go on."""
+        if self._stalled_for_s() > self._settings.stall_s:
+            return f"no sign of life for {self._settings.stall_s:g} s"
+        if self._lost_its_children():
+            return "mpiexec waits for ranks that are gone"
+        return ""
+
+    def _lost_its_children(self) -> bool:
+        """MPICH's mpiexec does not miss a proxy of its own that was killed, and waits for ever."""
+        now = time.monotonic()
+        if self._process is None or now - self._looked_s < _CHILDREN_LOOK_S:
+            return False
+        self._looked_s = now
+        alone = self._settings.ranks == 1 and not self._settings.hosts
+        if alone or _has_children(self._process.pid):
+            self._had_children, self._childless_looks = not alone, 0
+        elif self._had_children:
+            self._childless_looks += 1
+        return self._childless_looks > 1  # at the end there are none for a moment
 
     def _stalled_for_s(self) -> float:
         beat = read_heartbeat(self._settings.run)
@@ -289,6 +312,14 @@ def _as_root(vendor: str) -> list[str]:
     if vendor != "Open MPI":
         return []
     return ["--oversubscribe", *(["--allow-run-as-root"] if os.geteuid() == 0 else [])]
+
+
+def _has_children(pid: int) -> bool:
+    try:
+        children = psutil.Process(pid).children()
+        return any(child.status() != psutil.STATUS_ZOMBIE for child in children)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _recorded(run: Path) -> ProcessIdentity | None:

@@ -21,9 +21,8 @@ from campaign.molecular_dynamics.worker_pool import SlotPool
 from campaign.mpi_launcher import LaunchEnd, LaunchSettings, MpiLauncher
 from campaign.process_identity import die_with_parent
 
-_BUSY_LOOK_S, _IDLE_LOOK_S = 0.001, 0.005
-_BUSY_FOR_S = 0.05
-_LAUNCHER_LOOK_S = 0.1
+_POOL_LOOK_S = 0.2  # for what no worker says: time limits
+_LAUNCHER_LOOK_S = 0.5
 
 
 class Embedder:
@@ -62,10 +61,12 @@ class Pilot:
         self._completed: deque[tuple[int, Completion]] = deque()
         self._number = 0
         self._news = asyncio.Condition()
+        self._spoken = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self, specs: list[str]) -> None:
         """Put jobs into free slots; a job that is in one already goes on as the new attempt."""
+        self._spoken.set()  # a worker may turn out to be dead
         for text in specs:
             spec = JobSpec.from_json(text)
             running = spec.job in self._pool.running
@@ -99,20 +100,22 @@ class Pilot:
         """End all workers."""
         if self._watch is not None:
             self._watch.cancel()
+            asyncio.get_running_loop().remove_reader(self._pool.fileno())
         self._pool.close()
 
     async def _look_after_pool(self) -> None:
-        active_s = time.monotonic()
+        asyncio.get_running_loop().add_reader(self._pool.fileno(), self._spoken.set)
         while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POOL_LOOK_S):
+                    await self._spoken.wait()
+            self._spoken.clear()
             completions = self._pool.poll()
             for each in completions:
                 attempt = self._attempts.pop(each.job, each.attempt)
                 self._keep(replace(each, attempt=attempt))
             if completions:
-                active_s = time.monotonic()
                 await self._tell()
-            busy = time.monotonic() - active_s < _BUSY_FOR_S
-            await asyncio.sleep(_BUSY_LOOK_S if busy else _IDLE_LOOK_S)
 
     def _keep(self, completion: Completion) -> None:
         self._number += 1

@@ -37,7 +37,7 @@ INTAKE = "intake"
 NAMESPACE_VARIABLE = "BILAYER_RAY_NAMESPACE"
 _ASK_S = 1.0
 _LONG_S = 5.0
-_LOOK_S = 0.05
+_LOOK_S = 0.25
 _RESTART_LOOK_S = 0.2
 ONCE = {"max_task_retries": 0}  # for calls that are asked again anyway
 
@@ -241,3 +241,9 @@ class BridgeReader:
             Permit(snapshot_index=snapshot_index, parameter_version=parameter_version),
         )
         self._intake.permit.remote(snapshot_index, parameter_version)
+
+
+def first_line(error: BaseException) -> str:
+    """Of what Ray has to say, which may be pages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

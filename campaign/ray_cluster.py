@@ -48,17 +48,27 @@ def namespace_of(run: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What this process is connected to; `vital` are the processes of a cluster of our own."""
+    """What this process is connected to, through which node.
+
+    `vital` are the processes of a cluster of our own.
+    """
 
     address: str
     vital: tuple[psutil.Process, ...] = ()
+    node: str = ""
 
     def check(self) -> None:
         """Raise ClusterError where the cluster is gone; Ray itself may wait for it for ever."""
+        self.check_vital()
+        _check_port(self.address)
+        if self.node:
+            _check_node(self.address, self.node)
+
+    def check_vital(self) -> None:
+        """The part of `check` that is cheap; actors may go on for a minute without their head."""
         dead = [process.pid for process in self.vital if not _lives(process)]
         if dead:
             raise ClusterError(f"the local Ray cluster died (process {dead[0]})")
-        _check_port(self.address)
 
 
 @contextmanager
@@ -79,7 +89,7 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
     _set_environment({**dict.fromkeys(saved), **added})
     import ray
 
-    _refresh_mode()
+    _refresh_authentication()
     vital: list[psutil.Process] = []
     try:
         ray.init(
@@ -141,7 +151,7 @@ def attached(run: Path, address: str) -> Iterator[Cluster]:
     os.environ.update(_QUIET)
     import ray
 
-    _refresh_mode()
+    _refresh_authentication()
     found = _known_address(address)
     _check_answer(found)
     try:
@@ -154,7 +164,8 @@ def attached(run: Path, address: str) -> Iterator[Cluster]:
     except (RuntimeError, ConnectionError, ValueError) as error:
         raise ClusterError(f"no connection to Ray at {found}: {_one_line(error)}") from error
     try:
-        yield Cluster(str(ray.get_runtime_context().gcs_address))
+        context = ray.get_runtime_context()
+        yield Cluster(str(context.gcs_address), node=context.get_node_id())
     finally:
         ray.shutdown()
 
@@ -218,11 +229,12 @@ def _use_token_if_there_is_one() -> None:
         LOGGER.warning("no Ray token is set: this works with an open cluster only")
 
 
-def _refresh_mode() -> None:
-    """Ray reads RAY_AUTH_MODE when it is first imported, which may have been before."""
-    from ray._raylet import Config  # type: ignore[attr-defined]
+def _refresh_authentication() -> None:
+    """Ray keeps the mode and token that it found first, which may be those of another cluster."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _known_address(address: str) -> str:
@@ -269,6 +281,17 @@ def _check_port(address: str) -> None:
         raise ClusterError(
             f"no Ray cluster answers at {address} ({error.strerror or error})"
         ) from error
+
+
+def _check_node(address: str, node: str) -> None:
+    import ray
+
+    alive = {each["NodeID"] for each in ray.nodes() if each["Alive"]}  # type: ignore[no-untyped-call]
+    if node not in alive:
+        raise ClusterError(
+            f"the node through which this process used the Ray cluster at {address} died;"
+            f" {len(alive)} others are alive"
+        )
 
 
 def _lives(process: psutil.Process) -> bool:

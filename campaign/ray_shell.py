@@ -7,17 +7,14 @@ lost, and tried again.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private.state import available_resources_per_node
 from ray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
     GetTimeoutError,
     RayActorError,
     RayTaskError,
@@ -36,22 +33,15 @@ from campaign.control import FolderControls
 from campaign.events import (
     BatchEmbedded,
     ContinuumEnded,
-    JobFailed,
-    JobFinished,
-    SlotCordoned,
     from_json,
 )
 from campaign.local_executor import (
     AttachedContinuum,
     ThreadFeedback,
-    event_of,
-    job_spec,
     prepared_truth,
 )
-from campaign.molecular_dynamics.job import Completion
 from campaign.mpi_launcher import LaunchError, LaunchSettings
 from campaign.placement import spread
-from campaign.plan import StartJob
 from campaign.ray_actors import Embedder, Pilot, RankLauncher
 from campaign.ray_bridge import (
     INTAKE,
@@ -60,13 +50,16 @@ from campaign.ray_bridge import (
     BridgeReader,
     Intake,
     StandingQuestion,
+    first_line,
 )
 from campaign.ray_cluster import MissingResources, check_resources, environment_for_ranks
-from campaign.shell_protocol import EmbeddingFailed, Slots, Survivors
+from campaign.ray_pilots import RayPilots
+from campaign.shell_protocol import EmbeddingFailed, Survivors
 from campaign.spool import read_incarnation, write_incarnation
 
 GROUP = "campaign"
 _LONG_S = 5.0
+_IDLE_S = 0.1
 _LAUNCH_LIMIT_S = 300.0
 _RESERVE_LIMIT_S = 60.0
 _END_LIMIT_S = 5.0
@@ -117,139 +110,13 @@ def _embedding(reference: Any, snapshot: int) -> BatchEmbedded | EmbeddingFailed
     try:
         answer = ray.get(reference)
     except (RayActorError, RayTaskError) as error:
-        return EmbeddingFailed(snapshot_index=snapshot, message=_first_line(error))
+        return EmbeddingFailed(snapshot_index=snapshot, message=first_line(error))
     if "failed" in answer:
         return EmbeddingFailed(snapshot_index=snapshot, message=answer["failed"])
     event = from_json(answer)
     if not isinstance(event, BatchEmbedded):
         raise TypeError(f"an embedder answered with {event!r}")
     return event
-
-
-@dataclass(slots=True, eq=False)
-class _PilotHand:
-    """What the coordinator knows of a pilot: seats are numbered across all pilots."""
-
-    actor: Any
-    question: StandingQuestion
-    free: list[int]
-    seats: int
-    first_seat: int
-    acknowledged: int = 0
-    running: dict[str, tuple[int, int]] = field(default_factory=dict)  # seat, attempt
-    to_start: list[str] = field(default_factory=list)
-    cordoned: dict[int, str] = field(default_factory=dict)  # by the pilot's own slot
-    silent: bool = True  # it has not answered since it was started
-
-    @property
-    def room(self) -> int:
-        return 0 if self.silent else max(0, len(self.free) - len(self.cordoned))
-
-
-class RayPilots:
-    """MD slots of all nodes; starts travel in bundles, one a step and pilot."""
-
-    def __init__(self, run: Path, actors: Sequence[tuple[Any, int]]) -> None:
-        self._run = run
-        self._hands: list[_PilotHand] = []
-        self._adopted: dict[str, _PilotHand] = {}
-        first = 0
-        for actor, seats in actors:
-            self._hands.append(self._hand(actor, first, seats))
-            first += seats
-
-    @property
-    def references(self) -> list[Any]:
-        return [h.question.reference for h in self._hands if h.question.reference is not None]
-
-    def slots(self) -> Slots:
-        return Slots(
-            total=sum(hand.seats for hand in self._hands),
-            free=sum(hand.room for hand in self._hands),
-            cordoned=sum(len(hand.cordoned) for hand in self._hands),
-        )
-
-    def survivors(self) -> tuple[str, ...]:
-        """Jobs that pilots still have in hand from an earlier coordinator; they keep seats."""
-        for hand in self._hands:
-            for job in ray.get(hand.actor.in_hand.remote(), timeout=_LAUNCH_LIMIT_S):
-                self._adopted[job] = hand
-                if hand.free:
-                    hand.running[job] = hand.free.pop(), 0
-        return tuple(self._adopted)
-
-    def start(self, job: StartJob) -> int:
-        hand = self._adopted.get(job.job) or max(self._hands, key=lambda hand: hand.room)
-        known = hand.running.get(job.job)
-        seat = known[0] if known else hand.free.pop()
-        hand.running[job.job] = seat, job.attempt
-        hand.to_start.append(job_spec(self._run, job).to_json())
-        return seat
-
-    def flush(self) -> None:
-        """Send what has been started since the last time."""
-        for hand in self._hands:
-            if hand.to_start:
-                hand.actor.start.remote(hand.to_start)
-                hand.to_start = []
-
-    def poll(self) -> list[JobFinished | JobFailed | SlotCordoned]:
-        self.flush()
-        events: list[JobFinished | JobFailed | SlotCordoned] = []
-        for hand in list(self._hands):
-            try:
-                answer = hand.question.answer()
-            except RayActorError as error:
-                events += self._lost(hand, error)
-                continue
-            if answer is not None:
-                events += self._heard(hand, answer)
-        return events
-
-    def _hand(self, actor: Any, first_seat: int, seats: int) -> _PilotHand:
-        free = list(range(first_seat + seats - 1, first_seat - 1, -1))
-        hand = _PilotHand(actor, StandingQuestion(lambda: None), free, seats, first_seat)
-        hand.question = StandingQuestion(
-            lambda: actor.ended.remote(hand.acknowledged, 0.0 if hand.silent else _LONG_S)
-        )
-        return hand
-
-    def _heard(
-        self, hand: _PilotHand, answer: dict[str, Any]
-    ) -> Iterator[JobFinished | JobFailed | SlotCordoned]:
-        hand.silent = False
-        for number, text in answer["completions"]:
-            if number <= hand.acknowledged:
-                continue
-            hand.acknowledged = number
-            completion = Completion.from_json(text)
-            self._leave(hand, completion.job)
-            yield event_of(completion)
-        for slot, reason in answer["cordoned"].items():
-            if slot not in hand.cordoned:
-                hand.cordoned[slot] = reason
-                yield SlotCordoned(slot=hand.first_seat + slot, reason=reason)
-
-    def _lost(self, hand: _PilotHand, error: RayActorError) -> Iterator[JobFailed]:
-        """A pilot died with its jobs; Ray restarts it, unless its node is gone for good."""
-        lost = dict(hand.running)
-        hand.acknowledged, hand.cordoned, hand.to_start, hand.silent = 0, {}, [], True
-        if isinstance(error, ActorDiedError) and not isinstance(error, ActorUnavailableError):
-            self._hands.remove(hand)
-        for job, (_, attempt) in lost.items():
-            self._leave(hand, job)
-            yield JobFailed(
-                job=job,
-                attempt=attempt,
-                failure="node-lost",
-                message=f"its pilot died: {_first_line(error)}",
-            )
-
-    def _leave(self, hand: _PilotHand, job: str) -> None:
-        self._adopted.pop(job, None)
-        seat, _ = hand.running.pop(job, (-1, 0))
-        if seat >= 0:
-            hand.free.append(seat)
 
 
 class RayContinuum:
@@ -274,7 +141,7 @@ class RayContinuum:
         try:
             continues_from = ray.get(asked, timeout=_LAUNCH_LIMIT_S)
         except RayTaskError as error:
-            raise LaunchError(_first_line(error.cause or error)) from error
+            raise LaunchError(first_line(error.cause or error)) from error
         self._incarnation = incarnation
         return int(continues_from)
 
@@ -327,7 +194,7 @@ class RayShell:
         return time.time()
 
     def wait(self, seconds: float) -> None:
-        """Until something can be polled, or so long."""
+        """Until something can be polled; commands and feedback are looked at after `_IDLE_S`."""
         self.pilots.flush()
         questions = [self.intake.question]
         if isinstance(self.continuum, RayContinuum):
@@ -335,7 +202,7 @@ class RayShell:
         references = [each.reference for each in questions if each.reference is not None]
         references += self.pilots.references + self.embedders.references
         if references:
-            ray.wait(references, timeout=seconds, fetch_local=False)
+            ray.wait(references, timeout=max(seconds, _IDLE_S), fetch_local=False)
         else:
             time.sleep(seconds)
 
@@ -466,8 +333,3 @@ def _nodes_of(group: PlacementGroup) -> list[tuple[int, str, int]]:
         (bundle, addresses[where[bundle]], int(resources["CPU"]))
         for bundle, resources in enumerate(group.bundle_specs)
     ]
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

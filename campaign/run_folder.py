@@ -56,7 +56,7 @@ def create_run(
     `keep_patches` allows patches to be there already. Raises FileExistsError where there is a run.
     """
     marks = [name for name in _RUN_MARKS if not (keep_patches and name == "patches")]
-    if any((folder / name).exists() for name in marks):
+    if any(_holds_something(folder / name) for name in marks):
         raise FileExistsError(
             errno.EEXIST,
             "it holds a run already: continue it with `campaign resume`, or choose another --out",
@@ -71,6 +71,11 @@ def create_run(
     prepare(folder, setup.membrane)
     header = f"# bilayer {code_version()}, configuration {configuration_hash(setup)}\n"
     write_atomically(folder / RESOLVED, header + resolved_yaml(setup.config))
+
+
+def _holds_something(path: Path) -> bool:
+    """A file, or a folder that is not empty: a run that died while it was made has left those."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def read_setup(folder: Path) -> CampaignSetup:

@@ -48,9 +48,17 @@ def begin_campaign(
 
 
 def carry_on(
-    run: Path, open_shell: OpenShell, *, watch: Watcher = nobody, repair: bool = False
+    run: Path,
+    open_shell: OpenShell,
+    *,
+    watch: Watcher = nobody,
+    repair: bool = False,
+    after: int | None = None,
 ) -> CampaignState:
     """Take a campaign over and go on until it ends; its state then.
+
+    One that has ended goes on too, unless under a coordinator that came after number `after`: then
+    nobody has asked for more, and only what that coordinator may have left running is ended.
 
     SIGINT and SIGTERM stop it in good order. Raises RunInUse, RunFolderError, JournalError,
     SelectionDivergence, and what the shell raises.
@@ -67,7 +75,10 @@ def carry_on(
                 contents.torn_bytes,
                 f" ({contents.damage})" if contents.damage else ", which nobody was told of",
             )
+        stays_ended = _ended_since(opened.state, after)
         with open_shell(run, setup) as shell, stopping_on_signals(run):
+            if stays_ended:
+                return opened.state
             coordinator = Coordinator(
                 opened.state,
                 opened.journal,
@@ -80,6 +91,12 @@ def carry_on(
             coordinator.begin(os.getpid())
             coordinator.run()
         return opened.state
+
+
+def _ended_since(state: CampaignState, after: int | None) -> bool:
+    if after is None or state.shell is None or state.finished is None:
+        return False
+    return state.shell.incarnation > after
 
 
 @contextmanager

@@ -234,8 +234,10 @@ def _refuse_repeats(snapshots: Sequence[_Snapshot]) -> None:
 
 
 def _side_nm(run_folder: Path) -> float:
-    path = run_folder / "config.resolved.yaml"
-    if not path.is_file():
+    """Of the membrane; a campaign keeps its continuum's configuration beside its own."""
+    names = ("continuum.resolved.yaml", "config.resolved.yaml")
+    path = next((run_folder / name for name in names if (run_folder / name).is_file()), None)
+    if path is None:
         return float("nan")
     try:
         config = yaml.safe_load(path.read_text())

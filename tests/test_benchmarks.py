@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _run(*arguments: str) -> dict:
-    command = [sys.executable, "benchmarks/continuum.py", "--quick", "--json", *arguments]
+def _run(name: str, *arguments: str) -> dict:
+    command = [sys.executable, f"benchmarks/{name}.py", "--quick", "--json", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -18,7 +18,7 @@ def _run(*arguments: str) -> dict:
 @pytest.mark.slow
 def test_the_continuum_benchmark_ends_in_one_json_object_with_its_promised_keys(tmp_path):
     sections = ["published", "published_error", "noise", "roofline", "memory", "output"]
-    result = _run("--out", str(tmp_path), "--only", *sections)
+    result = _run("continuum", "--out", str(tmp_path), "--only", *sections)
 
     assert result["quick"] is True
     assert set(sections) < set(result)
@@ -45,9 +45,24 @@ def test_the_continuum_benchmark_ends_in_one_json_object_with_its_promised_keys(
 @pytest.mark.slow
 def test_the_cost_figure_is_drawn_beside_its_numbers(tmp_path):
     pytest.importorskip("mpi4py")
-    result = _run("--out", str(tmp_path), "--only", "figure")["figure"]
+    result = _run("continuum", "--out", str(tmp_path), "--only", "figure")["figure"]
 
     assert (tmp_path / "continuum_cost.png").read_bytes().startswith(b"\x89PNG")
     numbers = json.loads((tmp_path / "continuum_cost.json").read_text())
     assert [row["ranks"] for row in numbers["by_ranks"]] == [1, 2]
     assert numbers["by_species"] == result["by_species"]
+
+
+@pytest.mark.slow
+def test_the_campaign_benchmark_ends_in_one_json_object_with_a_verdict_on_each_bar():
+    result = _run("campaign", "--only", "bridge_folder", "coordinator", "restart")
+
+    assert result["quick"] is True
+    verdicts = {row["measure"]: row["met"] for row in result["bars"]}
+    assert len(verdicts) == 3
+    assert result["restart"]["jobs"] == 2_400
+    assert result["restart"]["patches"] == 1_818 * 330
+    assert result["restart"]["records"] == result["coordinator"]["events"]
+    for row in result["bars"]:
+        over = row["measured"] >= row["bar"]
+        assert row["met"] == (over if row["larger_is_better"] else not over)

@@ -84,7 +84,7 @@ class SlotPool:
         self._depth = 1 + prefetch
         self._failures_to_cordon = failures_to_cordon
         self._memory_limit_mb = memory_limit_mb
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.EpollSelector()
         self._cordoned: dict[int, str] = {}
         self._completed: list[Completion] = []
         self._oom_kills = _oom_kills()
@@ -105,6 +105,10 @@ class SlotPool:
     def cordoned(self) -> dict[int, str]:
         """Why each cordoned slot takes no more jobs."""
         return dict(self._cordoned)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when a worker has something to say to `poll`."""
+        return self._selector.fileno()
 
     def worker_pids(self) -> dict[int, int]:
         """Process of each slot."""

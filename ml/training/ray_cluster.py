@@ -29,6 +29,7 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
     try:
         if wanted is None:
             ray.init(
+                address="local",  # or Ray joins whatever cluster it last saw on this machine
                 num_cpus=max(cpus, os.cpu_count() or 1),
                 include_dashboard=False,
                 logging_level=logging.WARNING,

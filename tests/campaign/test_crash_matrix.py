@@ -1,9 +1,12 @@
-"""A campaign that dies at any change of the disk and is resumed is the undisturbed campaign."""
+"""A campaign that dies at any change of the disk and is resumed is the undisturbed campaign.
+
+The whole matrix takes a minute or two: `pytest -m exhaustive tests/campaign/test_crash_matrix.py`.
+"""
 
 import pytest
 
 from campaign.audit import audit_run
-from campaign.run_folder import read_setup
+from campaign.run_folder import RESOLVED, read_setup
 from tests.campaign.fault_points import FaultPoints, Killed, fault_points
 from tests.campaign.laboratory import carry_on, picks, setup_of, start
 
@@ -56,7 +59,19 @@ def test_a_death_at_any_point_changes_nothing(tmp_path, monkeypatch, setup):
         check(tmp_path / str(at), setup, expected, monkeypatch, FaultPoints(at))
 
 
-@pytest.mark.slow
+def test_a_run_that_died_while_it_was_made_can_be_made_again(tmp_path, monkeypatch, setup):
+    with fault_points(monkeypatch, FaultPoints()) as points:
+        start(tmp_path / "whole", setup)
+    for at in range(points.passed):
+        run = tmp_path / str(at)
+        with fault_points(monkeypatch, FaultPoints(at)), pytest.raises(Killed):
+            start(run, setup)
+        if not (run / RESOLVED).exists():
+            start(run, setup)
+        assert read_setup(run).config == setup.config
+
+
+@pytest.mark.exhaustive
 def test_a_death_at_every_point_changes_nothing(tmp_path, monkeypatch, setup):
     expected, points = undisturbed(tmp_path, monkeypatch, setup)
     for at in range(points.passed):

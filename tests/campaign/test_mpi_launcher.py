@@ -237,6 +237,25 @@ def test_ranks_that_show_no_sign_of_life_are_ended(tmp_path):
     assert marked_processes(MARK, stalling.mark) == []
 
 
+@pytest.mark.slow
+@pytest.mark.mpi
+@needs_mpi
+def test_an_mpiexec_that_has_lost_its_proxy_does_not_wait_for_ever(tmp_path):
+    prepare(tmp_path, SMALL)
+    waiting = launcher(tmp_path, ranks=2)
+    waiting.launch(1, LAST)
+    ends = []
+    wait_until(lambda: ends.append(waiting.poll()) or SpoolIntake(tmp_path).poll())
+    time.sleep(2.5)
+    assert (ends[-1], waiting.poll()) == (None, None)
+    mpiexec = [p for p in marked_processes(MARK, waiting.mark) if p.name().startswith("mpiexec")]
+    (proxy,) = psutil.Process(mpiexec[0].pid).children()
+    proxy.kill()
+    wait_until(lambda: ends.append(waiting.poll()) or ends[-1] is not None, 20)
+    assert not ends[-1].finished
+    assert marked_processes(MARK, waiting.mark) == []
+
+
 def test_what_ended_the_ranks_is_told(tmp_path):
     failing = launcher(tmp_path)  # there is no configuration
     failing.launch(1, LAST)

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("ray")
 
 from campaign.process_identity import kill, marked_processes
+from campaign.ray_cluster import Cluster, ClusterError, _refresh_authentication
 from campaign.ray_local_provider import MARK, copy_here, mark_of, without_the_end
 from campaign.run_folder import read_state
 from tests.campaign.ray_laboratory import PATIENCE_S, ROOT, campaign, environment
@@ -68,6 +69,33 @@ def test_token_mode_without_a_token_is_refused_at_once(tmp_path):
     env = environment(HOME=str(tmp_path), RAY_AUTH_MODE="token")
     error = refused(*arguments(tmp_path / "run"), "--address", "127.0.0.1:1", env=env)
     assert "RAY_AUTH_MODE is token, but there is no token" in error
+
+
+def test_a_cluster_without_the_node_behind_this_process_is_gone(monkeypatch):
+    import ray
+
+    nodes = [{"NodeID": "ours", "Alive": True}, {"NodeID": "another", "Alive": True}]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        cluster = Cluster(f"127.0.0.1:{head.getsockname()[1]}", node="ours")
+        cluster.check()
+        nodes[0]["Alive"] = False
+        with pytest.raises(ClusterError, match="died; 1 others are alive"):
+            cluster.check()
+
+
+def test_one_process_can_use_clusters_of_different_tokens_in_turn(tmp_path, monkeypatch):
+    from ray._raylet import AuthenticationTokenLoader
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    for token in ("1" * 64, "2" * 64):
+        path = tmp_path / token
+        path.write_text(token)
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+        _refresh_authentication()
+        assert AuthenticationTokenLoader.instance().get_raw_token() == token
+    monkeypatch.undo()
+    _refresh_authentication()
 
 
 @pytest.mark.parametrize(
@@ -178,14 +206,24 @@ def test_ray_submit_runs_a_campaign(local_cluster, tmp_path):
 @ports
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_ray_job_submit_runs_a_campaign_from_its_own_copy_of_the_code(local_cluster, tmp_path):
+@pytest.mark.parametrize(
+    "packages",
+    [
+        (),
+        # a copy of the code is compiled anew, which takes minutes
+        pytest.param(("campaign", "continuum", "ml", "selector"), marks=pytest.mark.exhaustive),
+    ],
+    ids=["with the code of the cluster", "with its own copy of the code"],
+)
+def test_ray_job_submit_runs_a_campaign(local_cluster, tmp_path, packages):
     env, _, _, dashboard = local_cluster
-    code = tmp_path / "code"
-    for package in ("campaign", "continuum", "ml", "selector"):
-        shutil.copytree(ROOT / package, code / package)
-    run = tmp_path / "run"
-    words = ["job", "submit", "--address", f"http://127.0.0.1:{dashboard}", "--working-dir", code]
-    entrypoint = ["python", "-m", "campaign", *arguments(run)]
+    folder, run = tmp_path / "folder", tmp_path / "run"
+    folder.mkdir()
+    (folder / "short.yaml").write_text("preset: small\ncontinuum: {snapshots: 0}\n")
+    for package in packages:
+        shutil.copytree(ROOT / package, folder / package)
+    words = ["job", "submit", "--address", f"http://127.0.0.1:{dashboard}", "--working-dir", folder]
+    entrypoint = ["python", "-m", "campaign", "run", "short.yaml", "--out", run]
     said = ray(*words, "--", *entrypoint, env={**env, "RAY_AUTH_MODE": "token"})
     assert "succeeded" in said
     assert read_state(run)[1].finished == "complete"

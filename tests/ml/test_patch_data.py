@@ -71,6 +71,14 @@ def test_two_runs_are_told_apart(run_folder, write_run):
     assert len(patches.side_nm) == 2
 
 
+def test_a_campaigns_membrane_is_described_beside_its_own_configuration(write_run):
+    folder = write_run(snapshots=1, seed=5)
+    (folder / "config.resolved.yaml").rename(folder / "continuum.resolved.yaml")
+    (folder / "config.resolved.yaml").write_text("continuum: {ranks: 1}\n")
+
+    assert open_patches([folder]).side_nm.tolist() == [SIDE_NM]
+
+
 def test_early_snapshots_are_left_out_and_others_thinned(write_run):
     folder = write_run(snapshots=6)
 

@@ -14,7 +14,7 @@ import pytest
 
 from ml.encoder import load_encoder
 from ml.metric.configuration import read_metric_config
-from ml.training import TrainingSettings, read_records, train_here
+from ml.training import TrainingSettings, ray_cluster, read_records, train_here
 from tests.ml.pair_task import PairTask, make_pair_task
 
 # Ray warns about itself.
@@ -126,3 +126,14 @@ def test_a_process_without_the_token_is_told_so(head, tmp_path, run_folder):
     assert result.returncode == 1, result.stderr
     assert "error: Ray has no usable token" in result.stderr
     assert not (tmp_path / "encoder").exists()
+
+
+def test_without_an_address_no_cluster_that_is_there_is_joined(monkeypatch):
+    given = {}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_cluster.ray, "init", lambda **options: given.update(options))
+    monkeypatch.setattr(ray_cluster.ray, "shutdown", lambda: None)
+
+    with ray_cluster.connected(None, 2):
+        assert given["address"] == "local"

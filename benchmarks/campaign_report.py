@@ -1,0 +1,179 @@
+"""Runs the campaign's benchmarks, holds them against their bars, prints a table and JSON.
+
+`--quick` is a tenth of everything or less; without it, a journal of 24,000 jobs and 6 million
+patches, and a campaign of some minutes.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bridge import PATCHES, through_ray, through_the_folder
+from benchmarks.campaign_share import measure_share
+from benchmarks.coordinator import measure_decisions, measure_restart, rules_of
+from benchmarks.pilots import measure_pilots
+
+Result = dict[str, Any]
+
+SLOTS = 6_000  # of the coordinator alone
+PILOT = 16  # slots of the pilot
+# (snapshots, jobs) of the journal: a tenth of the published campaign, and the whole of it
+JOURNALS = {True: (1_818, 2_400), False: (18_182, 24_000)}
+
+
+class Benchmark:
+    """The sections of one benchmark."""
+
+    def __init__(self, *, quick: bool, folder: Path) -> None:
+        self.quick, self.folder = quick, folder
+        self.journal = JOURNALS[quick]
+
+    def bridge_folder(self) -> Result:
+        """Through the spool."""
+        return through_the_folder(self._room("folder"), 7 if self.quick else 41)
+
+    def ray(self) -> Result:
+        """Through Ray, and mock jobs through a pilot, in one cluster."""
+        from campaign.ray_cluster import own_cluster
+
+        run, jobs = self._room("bridge"), 2_000 if self.quick else 10_000
+        with own_cluster(run, {"CPU": 2}, dashboard=False) as cluster:
+            bridge = through_ray(run, 7 if self.quick else 41, cluster.address)
+            return {"bridge": bridge, "pilots": measure_pilots(self._room("pilots"), jobs, PILOT)}
+
+    def coordinator(self) -> Result:
+        """Decisions."""
+        return measure_decisions(self._room("journal"), *self.journal, slots=SLOTS)
+
+    def restart(self) -> Result:
+        """From the journal that `coordinator` wrote, with a real selector's state."""
+        folder = self.folder / "journal"
+        if not folder.exists():
+            self.coordinator()
+        return measure_restart(folder, rules_of(*self.journal))
+
+    def campaign(self) -> Result:
+        """Our own CPU and the occupancy of MD slots in a real campaign."""
+        return measure_share(self.folder / "campaign", QUICK_CAMPAIGN if self.quick else CAMPAIGN)
+
+    def _room(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir()
+        return folder
+
+
+CAMPAIGN = ("laptop",)
+QUICK_CAMPAIGN = ("laptop", "--snapshots", "4", "--set", "molecular_dynamics.duration_us=5.0")
+
+SECTIONS = ("bridge_folder", "ray", "coordinator", "restart", "campaign")
+# Section, label, path of keys, bar, larger is better.
+BARS = (
+    ("bridge_folder", "patches/s to a durable file", "patches_per_s", 1_000, True),
+    ("ray", "patches/s through Ray to a durable ack", "bridge.patches_per_s", 1_000, True),
+    ("ray", "mock jobs/s started through a pilot", "pilots.jobs_started_per_s", 500, True),
+    ("coordinator", "coordinator: decisions/s", "decisions_per_s", 5_000, True),
+    ("restart", "coordinator: restart, s", "wall_s", 10, False),
+    ("campaign", "our CPU / the work's CPU", "own_cpu_share", 0.05, False),
+    ("campaign", "occupancy of MD slots", "occupancy", 0.98, True),
+)
+
+
+def judged(result: Result) -> list[Result]:
+    """One row a bar whose section was measured."""
+    rows = []
+    for section, label, path, bar, larger in BARS:
+        if section in result:
+            value = reduce(getitem, path.split("."), result[section])
+            met = value >= bar if larger else value <= bar
+            row = {"measure": label, "measured": value, "bar": bar, "larger_is_better": larger}
+            rows.append({**row, "met": met})
+    return rows
+
+
+def print_table(rows: list[Result]) -> None:
+    """measure | measured | bar."""
+    print(f"\n{'measure':40} | {'measured':>10} | {'bar':>9} |")
+    for row in rows:
+        sign = ">=" if row["larger_is_better"] else "<="
+        verdict = "met" if row["met"] else "MISSED"
+        bar = f"{sign} {row['bar']:g}"
+        print(f"{row['measure']:40} | {row['measured']:10.4g} | {bar:>9} | {verdict}")
+
+
+def print_details(result: Result) -> None:
+    """What the numbers are of."""
+    bridges = {
+        "bridge_folder": result.get("bridge_folder"),
+        "bridge through Ray": result.get("ray", {}).get("bridge"),
+    }
+    for name, found in bridges.items():
+        if found is not None:
+            print(
+                f"{name}: {found['median_ms_per_batch']:.0f} ms (median),"
+                f" {found['slowest_ms_per_batch']:.0f} ms (slowest) for {PATCHES} patches,"
+                f" {found['megabytes_per_s']:.0f} MB/s"
+            )
+    if "restart" in result:
+        found = result["restart"]
+        print(
+            f"restart: {found['patches']:,} patches, {found['jobs']:,} jobs, {found['records']:,}"
+            f" records in {found['fold_s']:.2f} s, then {found['candidates']:,} candidates and"
+            f" {found['snapshots_selected_again']} snapshots again"
+        )
+    if "campaign" in result:
+        found = result["campaign"]
+        print(f"campaign `{found['campaign']}`, CPU seconds while it worked, and in all:")
+        for part, cpu_s in found["cpu_s_with_start_and_end"].items():
+            print(f"  {part:12} {found['cpu_s'].get(part, 0.0):8.2f} {cpu_s:8.2f}")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything or less")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        metavar="SECTION",
+        help=f"of {', '.join(SECTIONS)}",
+    )
+    arguments = parser.parse_args()
+    result: Result = {
+        "quick": arguments.quick,
+        "machine": {
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "load_average_before": os.getloadavg()[0],
+        },
+    }
+    with tempfile.TemporaryDirectory() as name:
+        benchmark = Benchmark(quick=arguments.quick, folder=Path(name))
+        for section in SECTIONS:
+            if section in (arguments.only or SECTIONS):
+                run: Callable[[], Result] = getattr(benchmark, section)
+                start = time.perf_counter()
+                result[section] = run()
+                print(f"{section}: measured in {time.perf_counter() - start:.0f} s", flush=True)
+    result["machine"]["load_average_after"] = os.getloadavg()[0]
+    result["bars"] = judged(result)
+    print_details(result)
+    print_table(result["bars"])
+    if arguments.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
