@@ -8,14 +8,13 @@ from campaign.molecular_dynamics.hidden_truth import FILE_NAME, write_truth
 from campaign.molecular_dynamics.poisson import PoissonEngine
 from campaign.molecular_dynamics.settings import PoissonSettings
 from campaign.recovery import (
-    GROUPS,
     lone_patch,
     recover_without_membrane,
     recovery_by_version,
-    recovery_section,
-    standard_errors_kt,
+    recovery_study,
 )
-from campaign.recovery_errors import depths_kt, potential_errors_kt
+from campaign.recovery_bars import GROUPS, standard_errors_kt
+from campaign.recovery_errors import depths_kt, potential_errors_kt, recovery_of
 from continuum.parameter_versions import read_parameter_version, version_path
 from tests.campaign.md_laboratory import (
     INNER,
@@ -83,26 +82,44 @@ def test_error_bars_are_of_the_size_of_the_errors(recovered):
         standard_errors_kt(run, jobs[:3], weights, last, START, prior_frames=200.0)
 
 
-def test_the_report_has_a_figure_numbers_and_a_sentence(recovered, tmp_path):
-    run, _ = recovered
-    figure, summary, text = recovery_section(run, START)
-    FigureCanvasAgg(figure).print_figure(tmp_path / "recovery.png", dpi=50)
-    last = json.loads(json.dumps(summary))["last"]
+def test_the_report_has_a_figure_numbers_a_table_and_a_sentence(recovered, tmp_path):
+    run, jobs = recovered
+    asked = []
+
+    def weights(version):
+        asked.append(version)
+        return dict.fromkeys(jobs[: 2 * version], 1.0)
+
+    uncoupled = recovery_of(START.potentials, tables(), START, version=0, frames={})
+    study = recovery_study(run, START, weights=weights, bars=3, control=uncoupled)
+    FigureCanvasAgg(study.figure).print_figure(tmp_path / "recovery.png", dpi=50)
+    numbers = json.loads(json.dumps(study.numbers))
+    last = numbers["last"]
     assert last["version"] == 8
     assert last["lipid_of_the_well"] == "inner PAP6"
     assert last["mean_error_fraction_of_depth"] < 0.06
     assert last["states"]["RASa"]["standard_error_fraction"]["inner PAP6"] > 0.0
-    assert "After 8 feedbacks" in text
-    labels = [axes.get_xlabel() for part in figure.subfigs for axes in part.axes]
-    assert "r (nm)" in labels
+    assert numbers["control"] == numbers["first"]
+    by_version = numbers["error_fraction_by_version"]["RASa"]
+    assert by_version[0] == numbers["control"]["states"]["RASa"]["error_fraction"]["inner PAP6"]
+    assert by_version[8] == last["states"]["RASa"]["error_fraction"]["inner PAP6"]
+    assert len(by_version) == 9
+    assert sorted(asked) == [1, 4, 8]
+    row = next(line for line in study.table if line.startswith("RASa")).split()
+    assert row[3] == row[-1] == f"{100 * by_version[0]:.1f}%"
+    assert row[4] == f"{100 * by_version[8]:.1f}%"
+    assert "After 8 feedbacks" in study.sentence
+    assert "Without feedback" in study.sentence
+    labels = [axes.get_xlabel() for part in study.figure.subfigs for axes in part.axes]
+    assert "distance r (nm)" in labels
     assert "parameter version" in labels
 
 
 def test_without_a_truth_there_is_nothing_to_compare_with(tmp_path):
-    figure, summary, text = recovery_section(tmp_path, START)
-    assert figure is None
-    assert summary == {}
-    assert "no hidden truth" in text
+    study = recovery_study(tmp_path, START)
+    assert study.figure is None
+    assert study.numbers == {}
+    assert "no hidden truth" in study.sentence
 
 
 def test_errors_are_means_over_area_in_units_of_the_well():
