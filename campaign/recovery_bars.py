@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from campaign.configuration_schema import FeedbackSection
 from campaign.feedback import correlation_of, lone_profiles, prior_counts
 from campaign.lone_counts import LoneCounts
 from campaign.molecular_dynamics.results import read_result
@@ -24,11 +25,15 @@ Array = NDArray[np.float64]
 GROUPS = 8  # of jobs, left out in turn
 
 
-def weights_behind(run: Path, state: CampaignState, version: int) -> dict[str, float]:
+def weights_behind(
+    run: Path, state: CampaignState, section: FeedbackSection, version: int
+) -> dict[str, float]:
     """Job -> weight of all jobs behind a version (from 1) of a campaign."""
-    made = state.versions[version - 1]
-    weights = read_weights(run / "selections", made.boundary_snapshot - state.rules.lag_snapshots)
     jobs = [job for earlier in state.versions[:version] for job in earlier.jobs]
+    if section.weights == "equal":
+        return dict.fromkeys(jobs, 1.0)
+    boundary = state.versions[version - 1].boundary_snapshot
+    weights = read_weights(run / "selections", boundary - state.rules.lag_snapshots)
     return {job: float(weights[job]) for job in jobs}
 
 

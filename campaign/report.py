@@ -5,6 +5,7 @@ import io
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def _feedback(
         run,
         setup.model,
         limits=setup.config.feedback.limits,
-        weights=lambda version: weights_behind(run, state, version),
+        weights=partial(weights_behind, run, state, setup.config.feedback),
     )
     numbers["recovery"] = study.numbers
     caption = "RDFs and potentials by parameter version, against the truth hidden in the mock MD."

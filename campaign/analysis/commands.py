@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +288,7 @@ def feedback(run: Path, out: Path | None, control: Path | None, bars: int) -> No
             run,
             setup.model,
             limits=setup.config.feedback.limits,
-            weights=lambda version: weights_behind(run, state, version),
+            weights=partial(weights_behind, run, state, setup.config.feedback),
             bars=bars,
             control=None if control is None else control_recovery(run, control),
         )

@@ -1,20 +1,29 @@
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from campaign import feedback
+from campaign.analysis.control import control_recovery
+from campaign.analysis.embedding import AnalysisError
+from campaign.configuration import read_campaign, rules_of
+from campaign.local_executor import make_version
 from campaign.molecular_dynamics.hidden_truth import FILE_NAME, write_truth
 from campaign.molecular_dynamics.poisson import PoissonEngine
 from campaign.molecular_dynamics.settings import PoissonSettings
+from campaign.plan import MakeFeedback
 from campaign.recovery import (
     lone_patch,
     recover_without_membrane,
     recovery_by_version,
     recovery_study,
 )
-from campaign.recovery_bars import GROUPS, standard_errors_kt
+from campaign.recovery_bars import GROUPS, standard_errors_kt, weights_behind
 from campaign.recovery_errors import depths_kt, potential_errors_kt, recovery_of
+from campaign.selection_weights import write_weights
 from continuum.parameter_versions import read_parameter_version, version_path
 from tests.campaign.md_laboratory import (
     INNER,
@@ -148,3 +157,33 @@ def test_lone_patches_are_bulk_around_one_protein():
     )
     assert lone_patch(START, RASA).bead_state.tolist() == [RASA]
     assert patch.state_names == tuple(STATES)
+
+
+@pytest.mark.parametrize(("how", "expected"), [("equal", [1, 1]), ("selector", [3, 9])])
+def test_jobs_count_as_the_configuration_says(how, expected, monkeypatch, tmp_path):
+    """In a version and in its error bars alike."""
+    setup = read_campaign("small", [f"feedback.weights={how}"])
+    counted = {}
+
+    def make(run, version, jobs, weights, model, **settings):
+        counted.update({job: weights[job] for job in jobs})
+        return None, 7
+
+    monkeypatch.setattr(feedback, "make_feedback", make)
+    action = MakeFeedback(version=2, boundary_snapshot=4, jobs=("b",), earlier=("a",))
+    made = make_version(tmp_path, setup, action, {"a": 3, "b": 9})
+    assert counted == dict(zip("ab", expected, strict=True))
+    write_weights(
+        tmp_path / "selections", 4 - setup.config.feedback.lag_snapshots, {"a": 3, "b": 9}
+    )
+    state = SimpleNamespace(versions=[replace(made, jobs=("a",)), made], rules=rules_of(setup))
+    assert weights_behind(tmp_path, state, setup.config.feedback, 2) == counted
+
+
+def test_a_control_hides_the_same_truth(tmp_path):
+    run, control = tmp_path / "run", tmp_path / "control"
+    for folder, truth in ((run, tables()), (control, replace(tables(), u=1.1 * tables().u))):
+        folder.mkdir()
+        write_truth(folder / FILE_NAME, truth)
+    with pytest.raises(AnalysisError, match="hides another truth"):
+        control_recovery(run, control)
