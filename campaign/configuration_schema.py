@@ -134,14 +134,17 @@ class MolecularDynamicsSection(Section):
 class FeedbackSection(Section):
     """RDFs back into potentials: at every n-th snapshot, of jobs picked `lag_snapshots` before it.
 
-    `lockstep` holds the membrane at a boundary until its version is there, so that the course of a
-    campaign depends on configuration and seed alone; `free` takes versions up as they come.
+    `weights` says whether a job counts as much as the patches it stands for, or like every other,
+    which wastes no frames. `lockstep` holds the membrane at a boundary until its version is there,
+    so that the course of a campaign depends on configuration and seed alone; `free` takes versions
+    up as they come.
     """
 
     enabled: bool = True
     every_snapshots: Count = 5
     lag_snapshots: Index = 2
     prior_frames: Positive = 2000.0
+    weights: Literal["selector", "equal"] = "selector"
     pacing: Literal["lockstep", "free"] = "lockstep"
     limits: FeedbackLimits = FeedbackLimits()
 

@@ -200,10 +200,13 @@ def make_version(
     run: Path, setup: CampaignSetup, action: MakeFeedback, weights: dict[str, int]
 ) -> FeedbackMade:
     """Make a parameter version. Raises `feedback.FeedbackError`, ValueError or OSError."""
+    jobs = (*action.earlier, *action.jobs)
+    if setup.config.feedback.weights == "equal":
+        weights = dict.fromkeys(jobs, 1)
     _, crc32 = feedback.make_feedback(
         run,
         action.version,
-        (*action.earlier, *action.jobs),
+        jobs,
         weights,
         setup.model,
         prior_frames=setup.config.feedback.prior_frames,

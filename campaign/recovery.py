@@ -1,25 +1,25 @@
-"""Do fed-back potentials approach the hidden truth: errors by version, error bars, a figure.
+"""Do fed-back potentials approach the hidden truth: errors by version, a control, a figure.
 
 `recover_without_membrane` closes the loop of simulation and feedback with no continuum in between.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from campaign.feedback import correlation_of, lone_profiles, make_feedback, prior_counts
-from campaign.lone_counts import LoneCounts
+from campaign.feedback import correlation_of, lone_profiles, make_feedback
 from campaign.molecular_dynamics.engines import Engine
 from campaign.molecular_dynamics.hidden_truth import FILE_NAME, TruthTables, read_truth
 from campaign.molecular_dynamics.patch import Patch
-from campaign.molecular_dynamics.results import read_result, write_result
+from campaign.molecular_dynamics.results import write_result
 from campaign.molecular_dynamics.settings import FeedbackLimits
-from campaign.recovery_errors import Recovery, recovery_of, ring_rms
+from campaign.recovery_bars import bars_of
+from campaign.recovery_errors import Recovery, recovery_of
 from campaign.recovery_figure import VersionCurves, recovery_figure
 from campaign.single_thread import single_threaded
 from continuum.parameter_versions import (
@@ -30,11 +30,9 @@ from continuum.parameter_versions import (
 )
 from continuum.parameters import INNER, Model, RadialPotentials
 from continuum.patches import NODES, SLOT_BITS, PatchBatch
-from continuum.potential_inversion import InversionLimits, updated_potentials
 
 Array = NDArray[np.float64]
 
-GROUPS = 8  # of jobs, left out in turn
 MOST_VERSIONS = 12  # with a curve in the figure
 
 
@@ -47,55 +45,6 @@ def recovery_by_version(run: Path, model: Model, truth: TruthTables) -> list[Rec
             recovery_of(stored.potentials, truth, model, version=stored.version, frames=frames)
         )
     return recoveries
-
-
-def standard_errors_kt(
-    run: Path,
-    jobs: Sequence[str],
-    weights: Mapping[str, float],
-    potentials: RadialPotentials,
-    model: Model,
-    *,
-    prior_frames: float,
-    limits: FeedbackLimits | None = None,
-) -> Array:
-    """Standard error of u within 4 nm, (S, L): jackknife over groups of jobs.
-
-    Each group is left out in turn and the rest inverted around `potentials` without a limit on the
-    change. Raises ValueError for fewer jobs than groups.
-    """
-    names = sorted(jobs)
-    if len(names) < GROUPS:
-        raise ValueError(f"a jackknife over {GROUPS} groups needs as many jobs, got {len(names)}")
-    inversion = InversionLimits(
-        **{**(limits or FeedbackLimits()).model_dump(), "largest_change_kt": np.inf}
-    )
-    inner = model.lipids.leaflet == INNER
-    mean_weight = float(np.mean([weights[job] for job in names]))
-    with single_threaded():
-        operator = correlation_of(model)
-        profiles = lone_profiles(model, potentials, operator)
-        prior = prior_counts(model, prior_frames, operator)
-        groups = []
-        for first in range(GROUPS):
-            group = LoneCounts.none(profiles)
-            for job in names[first::GROUPS]:
-                result = read_result(run / "md" / f"{job}.h5").result
-                group.add_all([(result, weights[job] / mean_weight)])
-            groups.append(group)
-        without = []
-        for left_out in groups:
-            rest = LoneCounts.none(profiles)
-            for group in groups:
-                if group is not left_out:
-                    rest.add(group)
-            made = updated_potentials(
-                potentials, prior + rest.alone(), model.lipids, operator, inversion
-            )
-            without.append(made.u[:, inner])
-    spread = np.array(without)
-    deviation = np.sqrt((GROUPS - 1) * np.mean((spread - spread.mean(axis=0)) ** 2, axis=0))
-    return ring_rms(deviation, potentials.dr_nm)
 
 
 def recover_without_membrane(
@@ -163,49 +112,93 @@ def lone_patch(model: Model, state: int, patch_id: int = 0) -> Patch:
     )
 
 
-def recovery_section(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryStudy:
+    """How far a run has come to the truth; no figure where the truth is not known."""
+
+    figure: Figure | None = None
+    numbers: Mapping[str, object] = field(default_factory=dict)
+    table: Sequence[str] = ()  # lines
+    sentence: str
+
+
+def recovery_study(
     run: Path,
     model: Model,
     *,
     limits: FeedbackLimits | None = None,
-    weights: Mapping[str, float] | None = None,
-) -> tuple[Figure | None, dict[str, object], str]:
-    """Figure, numbers and a sentence for a report; no figure where the truth is not known.
+    weights: Callable[[int], Mapping[str, float]] | None = None,
+    bars: int = 1,
+    control: Recovery | None = None,
+) -> RecoveryStudy:
+    """Errors by version, with error bars on `bars` of them, the last among these.
 
-    `weights` names the jobs behind the last version; by default all results in `md/` count alike.
+    `weights` tells the jobs behind a version and their weights; by default all results in `md/`
+    count alike. `control` is what a campaign without feedback ended with.
     """
     path = run / FILE_NAME
     if not path.is_file():
-        return None, {}, "No mock engine ran, so that there is no hidden truth to compare with."
+        return RecoveryStudy(
+            sentence="No mock engine ran, so that there is no hidden truth to compare with."
+        )
     truth = read_truth(path)
     recoveries = recovery_by_version(run, model, truth)
-    if weights is None:
-        weights = {p.stem: 1.0 for p in (run / "md").glob("*.h5")}
     versions = _versions(run)
+    alike = {p.stem: 1.0 for p in (run / "md").glob("*.h5")}
+    for n in _spread(len(versions), bars):
+        behind = alike if weights is None else weights(n)
+        found = bars_of(run, versions[n - 1], behind, model, limits or FeedbackLimits())
+        if found is not None:
+            recoveries[n] = replace(recoveries[n], bar_kt=found)
     potentials = [model.potentials, *(version.potentials for version in versions)]
-    if versions and len(weights) >= GROUPS:
-        bars = standard_errors_kt(
-            run,
-            sorted(weights),
-            weights,
-            potentials[-1],
-            model,
-            prior_frames=json.loads(versions[-1].provenance)["prior_frames"],
-            limits=limits,
+    shown = sorted({0, *_spread(len(versions), MOST_VERSIONS - 1)})
+    curves = [_curves(model, recoveries[n], potentials[n]) for n in shown]
+    first, last = recoveries[0], recoveries[-1]
+    return RecoveryStudy(
+        figure=recovery_figure(recoveries, curves, truth, control),
+        numbers={
+            "first": first.summary(),
+            "last": last.summary(),
+            "control": None if control is None else control.summary(),
+            "error_fraction_by_version": {
+                name: [float(recovery.fraction[s, recovery.deepest]) for recovery in recoveries]
+                for s, name in enumerate(truth.state_names)
+            },
+        },
+        table=_table(first, last, control),
+        sentence=_sentence(recoveries, control),
+    )
+
+
+def _table(first: Recovery, last: Recovery, control: Recovery | None) -> list[str]:
+    """Lines for a terminal: errors in % of the depth, of the deepest lipid and of the worst."""
+    lines = [
+        f"{'state':8}{'depth (kT)':>11}{'frames':>8}{'start':>8}{'end':>8}{'bar':>7}"
+        f"{'worst lipid at the end':>26}{'control':>9}"
+    ]
+    well = last.deepest
+    for s, name in enumerate(last.state_names):
+        worst = int(np.argmax(last.fraction[s]))
+        bars = 100 * last.bar_kt[s] / last.scale_kt[s]
+        label = last.lipid_labels[worst].removeprefix("inner ")
+        lines.append(
+            f"{name:8}{last.scale_kt[s]:11.2f}{last.frames[s]:8.0f}"
+            f"{100 * first.fraction[s, well]:7.1f}%{100 * last.fraction[s, well]:7.1f}%"
+            f"{bars[well]:6.1f}%"
+            f"{label:>12}{100 * last.fraction[s, worst]:6.1f} ± {bars[worst]:3.1f}%"
+            + (f"{100 * control.fraction[s, well]:8.1f}%" if control is not None else "")
         )
-        recoveries[-1] = replace(recoveries[-1], bar_kt=bars)
-    last = len(potentials) - 1
-    shown = np.unique(np.linspace(0, last, min(last + 1, MOST_VERSIONS)).round().astype(int))
-    curves = [_curves(model, recoveries[n], potentials[n]) for n in shown.tolist()]
-    figure = recovery_figure(recoveries, curves, truth)
-    summary: dict[str, object] = {
-        "first": recoveries[0].summary(),
-        "last": recoveries[-1].summary(),
-    }
-    return figure, summary, _sentence(recoveries)
+    return lines
 
 
-def _sentence(recoveries: Sequence[Recovery]) -> str:
+def _spread(last: int, count: int) -> list[int]:
+    """At most `count` whole numbers from 1 to `last`, which is among them."""
+    if last == 0:
+        return []
+    return np.unique(np.linspace(last, 1, min(count, last)).round().astype(int)).tolist()
+
+
+def _sentence(recoveries: Sequence[Recovery], control: Recovery | None) -> str:
     first, last = recoveries[0], recoveries[-1]
     simulated = last.frames > 0
     if not simulated.any():
@@ -213,12 +206,16 @@ def _sentence(recoveries: Sequence[Recovery]) -> str:
     lipid = last.lipid_labels[last.deepest].removeprefix("inner ")
     before, after = (r.fraction[simulated].mean() for r in (first, last))
     well_before, well_after = (r.fraction[simulated, last.deepest].mean() for r in (first, last))
-    return (
+    text = (
         f"After {last.version} feedbacks the potentials differ from the hidden truth by "
         f"{after:.1%} of the {lipid} well's depth, averaged over {int(simulated.sum())} protein "
         f"states and all lipids (at the start {before:.1%}); those of {lipid} by {well_after:.1%} "
         f"(at the start {well_before:.1%})."
     )
+    if control is not None:
+        same = control.fraction[simulated, last.deepest].mean()
+        text += f" Without feedback, those of {lipid} still differ by {same:.1%}."
+    return text
 
 
 def _versions(run: Path) -> list[ParameterVersion]:

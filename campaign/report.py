@@ -5,6 +5,7 @@ import io
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from campaign.audit import audit_run
 from campaign.configuration import CampaignSetup, ConfigurationError
 from campaign.journal import Contents, JournalError
 from campaign.lineage import lineage_lines
-from campaign.recovery import recovery_section
+from campaign.recovery import recovery_study
+from campaign.recovery_bars import weights_behind
 from campaign.report_data import embedded_patches, lipid_to_follow, patch_history
 from campaign.report_figures import (
     coverage_figure,
@@ -174,11 +176,16 @@ def _feedback(
 ) -> list[Section]:
     if state.version == 0:
         return []
-    figure, summary, text = recovery_section(run, setup.model)
-    numbers["recovery"] = summary
+    study = recovery_study(
+        run,
+        setup.model,
+        limits=setup.config.feedback.limits,
+        weights=partial(weights_behind, run, state, setup.config.feedback),
+    )
+    numbers["recovery"] = study.numbers
     caption = "RDFs and potentials by parameter version, against the truth hidden in the mock MD."
-    pictures = [] if figure is None else [_picture("recovery", caption, figure)]
-    return [Section("Feedback", text, pictures)]
+    pictures = [] if study.figure is None else [_picture("recovery", caption, study.figure)]
+    return [Section("Feedback", study.sentence, pictures)]
 
 
 def _lineage(run: Path, state: CampaignState) -> list[Section]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 import numpy as np
 from matplotlib.figure import Figure
 
+from campaign.analysis.control import control_recovery
 from campaign.analysis.decorrelation import (
     decorrelation_times,
     diffusive_estimate_us,
@@ -27,12 +29,14 @@ from campaign.analysis.drift_figure import draw_drift
 from campaign.analysis.embedding import AnalysisError, embed_run, patch_files
 from campaign.analysis.evolution_time import evolution_time
 from campaign.analysis.histories import histories_of
-from campaign.analysis.space import relation_in_space, side_of
+from campaign.analysis.space import model_of, relation_in_space
 from campaign.analysis.time_correlation import correlation_with_time
+from campaign.analysis.time_course import course_lines, draw_time_courses, period_means
 from campaign.configuration import ConfigurationError
 from campaign.journal import JournalError
-from campaign.recovery import recovery_section
-from campaign.report_data import embedded_patches
+from campaign.recovery import recovery_study
+from campaign.recovery_bars import weights_behind
+from campaign.report_data import embedded_patches, patch_history
 from campaign.report_figures import coverage_figure, coverage_numbers
 from campaign.run_folder import RunFolderError, read_state
 from continuum.atomic_file import atomic_path, write_atomically
@@ -162,7 +166,7 @@ def drift(
     every: int,
     lipid: str,
 ) -> None:
-    """Distributions of a lipid and of proteins per patch against a reference run (figure 12)."""
+    """A lipid and proteins per patch against a reference run, and in time (figure 12)."""
 
     def act() -> None:
         before, after = patch_files(reference, every=every), patch_files(run, every=every)
@@ -172,12 +176,16 @@ def drift(
         first = period("reference", known, channel)
         later = periods_of(seen, periods, channel)
         found = drift_between(first, later)
+        courses = {"reference": reference, run.name: run}
+        histories = {name: patch_history(of, lipid) for name, of in courses.items()}
+        means = {name: period_means(each, periods) for name, each in histories.items()}
         numbers = {
             "run": str(run),
             "reference": str(reference),
             "lipid": lipid,
             "encoder_version": load_encoder(encoder).version,
             "periods": [each.as_json() for each in found],
+            "time_courses": means,
         }
         path = report(out, run, "drift", numbers)
         shown = [first, *later]
@@ -188,6 +196,14 @@ def drift(
             {name.name: each.outside for name, each in zip(shown, found, strict=True)},
             lipid=lipid,
         )
+        draw_time_courses(
+            path.with_name("drift-in-time.png"),
+            histories,
+            lipid=lipid,
+            bulk_per_nm2=float(model_of(run).lipids.bulk_density[channel]),
+        )
+        for line in course_lines(means, lipid):
+            click.echo(line)
         last = found[-1]
         click.echo(
             f"{last.period}: mean {lipid} {last.lipid.mean_before:.4f} -> "
@@ -213,7 +229,7 @@ def space(
     """Distance in the metric against distance in the membrane (figure 7 a)."""
 
     def act() -> None:
-        side_nm = side_of(run)
+        side_nm = model_of(run).membrane.side_nm
         files = patch_files(run, first_us=first_us, every=every)
         snapshots = embed_run(files, encoder, proteins_only=False, workers=workers)
         found = relation_in_space(snapshots, side_nm)
@@ -255,18 +271,34 @@ def coverage(run: Path, out: Path | None) -> None:
 @analyse.command()
 @RUN
 @OUT
-def feedback(run: Path, out: Path | None) -> None:
+@click.option(
+    "--control",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A run of the same membrane and truth without feedback.",
+)
+@click.option("--bars", type=click.IntRange(1), default=6, show_default=True, help="Versions.")
+def feedback(run: Path, out: Path | None, control: Path | None, bars: int) -> None:
     """RDFs and potentials by parameter version, against the truth hidden in the mock MD."""
 
     def act() -> None:
         setup, state, _ = read_state(run)
         if state.version == 0:
             raise AnalysisError(f"{run} has no parameter versions; its feedback made none")
-        figure, numbers, sentence = recovery_section(run, setup.model)
+        study = recovery_study(
+            run,
+            setup.model,
+            limits=setup.config.feedback.limits,
+            weights=partial(weights_behind, run, state, setup.config.feedback),
+            bars=bars,
+            control=None if control is None else control_recovery(run, control),
+        )
+        numbers = {"run": str(run), "control_run": control and str(control), **study.numbers}
         path = report(out, run, "feedback", numbers)
-        if figure is not None:
-            save(figure, path)
-        click.echo(f"{sentence} {path}")
+        for line in study.table:
+            click.echo(line)
+        if study.figure is not None:
+            save(study.figure, path)
+        click.echo(f"{study.sentence} {path}")
 
     one_line_errors(act)
 

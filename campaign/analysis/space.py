@@ -10,6 +10,7 @@ from scipy.spatial.distance import pdist
 
 from campaign.analysis.embedding import AnalysisError, EmbeddedSnapshot
 from continuum import ConfigurationError, load_model
+from continuum.parameters import Model
 from ml.metric.checks import HALF_PATCH_NM, SpatialRelation, relation
 
 Array = NDArray[np.float64]
@@ -18,18 +19,16 @@ LONGEST_NM = 60.0
 BIN_NM = 1.0
 
 
-def side_of(run: Path) -> float:
-    """The side of a run's membrane, nm. Raises AnalysisError where the run does not say it."""
+def model_of(run: Path) -> Model:
+    """The membrane's model of a run. Raises AnalysisError where the run does not say it."""
     for name in ("continuum.resolved.yaml", "config.resolved.yaml"):
         path = run / name
         if path.is_file():
             try:
-                return load_model(str(path)).membrane.side_nm
+                return load_model(str(path))
             except ConfigurationError as error:
                 raise AnalysisError(f"{path} does not give the membrane: {error}") from error
-    raise AnalysisError(
-        f"{run} must hold config.resolved.yaml, for the side of its periodic membrane"
-    )
+    raise AnalysisError(f"{run} must hold config.resolved.yaml, for the model of its membrane")
 
 
 def pairs_within(snapshot: EmbeddedSnapshot, side_nm: float) -> tuple[Array, Array]:
