@@ -234,8 +234,10 @@ def _refuse_repeats(snapshots: Sequence[_Snapshot]) -> None:
 
 
 def _side_nm(run_folder: Path) -> float:
-    path = run_folder / "config.resolved.yaml"
-    if not path.is_file():
+    """Of a run's membrane, whose configuration a campaign keeps beside its own; NaN if unknown."""
+    names = ("continuum.resolved.yaml", "config.resolved.yaml")
+    path = next((run_folder / name for name in names if (run_folder / name).is_file()), None)
+    if path is None:
         return float("nan")
     try:
         config = yaml.safe_load(path.read_text())
