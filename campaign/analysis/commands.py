@@ -34,8 +34,9 @@ from campaign.analysis.drift_figure import draw_drift
 from campaign.analysis.embedding import AnalysisError, embed_run, encoder_of, patch_files
 from campaign.analysis.evolution_time import evolution_time
 from campaign.analysis.histories import Histories, histories_of, mixed_versions
+from campaign.analysis.membrane_of_run import composition_times_us, side_of
 from campaign.analysis.metric_command import metric
-from campaign.analysis.space import relation_in_space, side_of
+from campaign.analysis.space import relation_in_space
 from campaign.analysis.time_correlation import correlation_with_time
 from campaign.analysis.workers import Workers
 from campaign.recovery import recovery_section
@@ -92,6 +93,7 @@ def _decorrelation(
     times = decorrelation_times(curve, resamples=resamples)
     inverse = evolution_time(curve, times, version)
     pearson = correlation_with_time(histories.z, histories.interval_us)
+    modes_us = composition_times_us(run)
     frames, count = histories.z.shape[:2]
     numbers = {
         "run": str(run),
@@ -102,6 +104,7 @@ def _decorrelation(
         "interval_us": histories.interval_us,
         "pairs": int(curve.pairs.sum()) * count,
         "diffusive_estimate_us": diffusive_estimate_us(),
+        "composition_modes_us": modes_us,
         **{key: dataclasses.asdict(value) for key, value in _fields(times)},
         "pearson_r": pearson,
         "mixed_versions": mixed_versions(histories),
@@ -111,17 +114,24 @@ def _decorrelation(
         "evolution_time": inverse.as_json(),
     }
     path = report(out, run, "decorrelation", numbers)
-    draw_decorrelation(path, curve, times)
+    draw_decorrelation(path, curve, times, modes_us)
     tau = times.fitted_us
     click.echo(
         f"decorrelation time {tau.value:.3f} µs (95 %: {tau.low:.3f} to {tau.high:.3f}), "
         f"integrated {times.integrated_us.value:.3f} µs, "
-        f"diffusive estimate {diffusive_estimate_us():.3f} µs; "
+        f"diffusive estimate {diffusive_estimate_us():.3f} µs{_modes(modes_us)}; "
         f"{count} histories of {frames} frames; {path}"
     )
     mixed = mixed_versions(histories)
     if mixed:
         click.echo(f"note: {mixed}", err=True)
+
+
+def _modes(modes_us: list[float]) -> str:
+    if not modes_us:
+        return ""
+    low, middle, high = modes_us[-1], float(np.median(modes_us)), modes_us[0]
+    return f", modes of linear theory {low:.2f} to {high:.2f} (median {middle:.2f}) µs"
 
 
 def _fields(value: Any) -> list[tuple[str, Any]]:

@@ -1,31 +1,15 @@
 """Distance in the metric against distance in the membrane, within snapshots (figure 7 a)."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
 from campaign.analysis.embedding import AnalysisError, EmbeddedSnapshot
 from campaign.analysis.pair_sums import PairSums
-from continuum import ConfigurationError, load_model
 from ml.metric.checks import HALF_PATCH_NM, SpatialRelation
 
 LONGEST_NM = 60.0
 BIN_NM = 1.0
-
-
-def side_of(run: Path) -> float:
-    """The side of a run's membrane, nm. Raises AnalysisError where the run does not say it."""
-    for name in ("continuum.resolved.yaml", "config.resolved.yaml"):
-        path = run / name
-        if path.is_file():
-            try:
-                return load_model(str(path)).membrane.side_nm
-            except ConfigurationError as error:
-                raise AnalysisError(f"{path} does not give the membrane: {error}") from error
-    raise AnalysisError(
-        f"{run} must hold config.resolved.yaml, for the side of its periodic membrane"
-    )
 
 
 def relation_in_space(snapshots: Iterable[EmbeddedSnapshot], side_nm: float) -> SpatialRelation:

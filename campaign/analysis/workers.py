@@ -37,7 +37,9 @@ class Workers:
 
             return shown(each_on_ray(self.address, function, tasks), len(tasks), what)
         calls = (joblib.delayed(function)(*task) for task in tasks)
-        done = joblib.Parallel(n_jobs=min(self.processes, len(tasks)), return_as="generator")(calls)
+        done = joblib.Parallel(
+            n_jobs=max(min(self.processes, len(tasks)), 1), return_as="generator"
+        )(calls)
         return shown(done, len(tasks), what)
 
 

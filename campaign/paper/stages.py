@@ -112,14 +112,14 @@ def _membrane(place: Place, name: str) -> Words:
     python = [sys.executable, "-m", "continuum"]
     if ranks > 1:
         python = [shutil.which("mpiexec") or "mpiexec", "-n", str(ranks), *python]
-    if _begun(place.out / name):
+    if _begun(place.out / name, "run.json"):
         return [*python, "resume", place.folder(name)]
     return [*python, "run", configurations(place)[name], "--out", place.folder(name)]
 
 
-def _begun(folder: Path) -> bool:
-    """Whether a run can go on; what was cut off before it could is removed."""
-    begun = (folder / "config.resolved.yaml").is_file()
+def _begun(folder: Path, mark: str) -> bool:
+    """Whether a run can go on, which its `mark` says; what was cut off before is removed."""
+    begun = (folder / mark).is_file()
     if not begun and folder.exists():
         shutil.rmtree(folder)
     return begun
@@ -177,7 +177,7 @@ def _search(place: Place) -> list[Words]:
 def _campaign(place: Place) -> list[Words]:
     folder = place.folder("campaign")
     where = place.cluster or ["--local"]
-    if _begun(place.out / "campaign"):
+    if _begun(place.out / "campaign", "config.resolved.yaml"):
         begin = ["resume", folder]
     else:
         begin = ["run", configurations(place)["campaign"], "--out", folder]

@@ -47,6 +47,10 @@ def test_a_whole_run_has_a_decorrelation_time_and_a_curve(run):
     assert done.exit_code == 0, done.output
     found = json.loads((run / "report" / "decorrelation.json").read_text())
     assert (found["histories"], found["frames"], found["mixed_versions"]) == (6, 24, "")
+    modes = found["composition_modes_us"]
+    assert len(modes) == 12  # of 14 lipids, less the total density of two leaflets
+    assert modes == sorted(modes, reverse=True)
+    assert 0.25 < modes[-1] < np.median(modes) < modes[0] < 1.5
     assert (run / "report" / "decorrelation.png").is_file()
 
 

@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,19 @@ def test_distance_that_grows_with_space_up_to_half_a_patch_is_found():
         )
     found = relation_in_space(snapshots, side_nm=1000.0)
     assert found.near.pearson_pairs == pytest.approx(1.0, abs=1e-6)
+
+
+def test_relations_in_space_keep_no_snapshot():
+    seen = []
+
+    def stream():
+        for index in range(30):
+            snapshot = embedded(index, slots=range(12))
+            seen.append(weakref.ref(snapshot.z))
+            alive = sum(reference() is not None for reference in seen)
+            assert alive <= 2  # this one, and the last one in the loop that takes them
+            yield snapshot
+
+    found = relation_in_space(stream(), side_nm=100.0)
+    assert found.near.all_pairs + found.far.all_pairs > 0
+    assert len(seen) == 30

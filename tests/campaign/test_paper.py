@@ -82,13 +82,14 @@ def test_a_story_goes_on_after_the_stage_that_failed(place, monkeypatch):
 
 
 def test_runs_that_can_go_on_are_resumed_and_others_begun_again(place):
+    marks = {"continuum": "run.json", "campaign": "config.resolved.yaml"}
     for name, package in (("pre-campaign", "continuum"), ("campaign", "campaign")):
         folder = place.out / name
         (folder / "patches").mkdir(parents=True)
         assert words_of(place, name)[0][1:4] == ["-m", package, "run"]
         assert not folder.exists()
         folder.mkdir()
-        (folder / "config.resolved.yaml").touch()
+        (folder / marks[package]).touch()
         assert words_of(place, name)[0][1:4] == ["-m", package, "resume"]
 
 
