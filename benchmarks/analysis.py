@@ -252,14 +252,23 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+EMBEDDED = {"decorrelation": 1.0, "space": 1.0, "drift": 1.0, "coverage": 0.0, "metric": 0.18}
+"""How often each analysis embeds a million patches: the metric 30,000 and five transforms."""
+
+
 def judged(result: Result) -> list[Result]:
-    """The bars, of the sections that were measured."""
-    measured = [result[name] for name in SECTIONS if name in result]
+    """The bars, of the sections that were measured: each analysis with its own embedding."""
     rows = []
-    if len(measured) == len(SECTIONS):
-        total = sum(section["s_for_1000000_patches"] for section in measured)
-        rows.append(("s for 1,000,000 patches, all analyses", total, REQUIRED_S))
-    peak = max(section["peak_gb"] for section in measured)
+    embedding_s = result.get("embedding", {}).get("s_for_1000000_patches")
+    for section, times in EMBEDDED.items():
+        if section in result and embedding_s is not None:
+            own = result[section]["s_for_1000000_patches"]
+            name = f"s for 1,000,000 patches, {section} with its embedding"
+            rows.append((name, own + times * embedding_s, REQUIRED_S))
+    if len(rows) == len(EMBEDDED):
+        name = "s for 1,000,000 patches, all five one after another"
+        rows.append((name, sum(value for _, value, _ in rows), REQUIRED_S))
+    peak = max(result[name]["peak_gb"] for name in SECTIONS if name in result)
     rows.append(("GB at most, of one process", peak, REQUIRED_GB))
     return [
         {"measure": name, "measured": value, "required": bar, "met": bool(value <= bar)}

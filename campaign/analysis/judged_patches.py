@@ -88,11 +88,11 @@ def read_rows(path: Path, rows: list[int]) -> PatchSet:
         if species != CHANNELS:
             raise AnalysisError(
                 f"{path} holds the lipids {', '.join(species)}, the metric knows "
-                f"{', '.join(CHANNELS)}: drift and coverage can still be analysed"
+                f"{', '.join(CHANNELS)}"
             )
         arrays: dict[str, Any] = {name: file[name][()][rows] for name in _PER_PATCH}
         density = file["density"][rows]
-        scalars = {
+        scalars: dict[str, Any] = {
             name: np.full(len(rows), file.attrs[name], kind)
             for name, kind in (
                 ("snapshot_index", np.int64),

@@ -25,6 +25,7 @@ from campaign.paper.stages import (
     is_done,
     mark_done,
     stages_of,
+    stopped_early,
 )
 from campaign.run_lock import run_lock
 from continuum import load_model
@@ -104,6 +105,9 @@ def carry_out(place: Place, stage: Stage) -> None:
             raise click.ClickException(
                 f"{stage.what} failed with exit code {code}; the same command continues from here"
             )
+    reason = stopped_early(place, stage)
+    if reason is not None:
+        raise click.ClickException(f"{stage.what} is {reason}; the same command continues it")
     mark_done(place, stage, time.monotonic() - began, commands)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from campaign.paper.configuration import PaperConfig
+from campaign.run_folder import read_state
 from continuum.atomic_file import write_atomically
 from continuum.parameter_versions import latest_version, version_path
 
@@ -208,6 +209,14 @@ def _analysis(name: str) -> Callable[[Place], list[Words]]:
         return [[*_campaign_words(), "analyse", name, *by_name[name], *out]]
 
     return words
+
+
+def stopped_early(place: Place, stage: Stage) -> str | None:
+    """Why a campaign whose command has ended well is not at its end: stopped or drained."""
+    if stage.name != "campaign":
+        return None
+    finished = read_state(place.out / "campaign")[1].finished
+    return None if finished == "complete" else finished or "unfinished"
 
 
 def is_done(place: Place, stage: Stage) -> bool:

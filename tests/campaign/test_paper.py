@@ -6,12 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from click.testing import CliRunner
 
 import campaign.paper.command as command
+import campaign.paper.stages as stages
 from campaign.__main__ import main
 from campaign.paper.comparisons import Comparison, comparisons
 from campaign.paper.configuration import ConfigurationError, preset_names, read_paper
@@ -66,17 +68,24 @@ def test_a_story_goes_on_after_the_stage_that_failed(place, monkeypatch):
         ran.append(words)
         return int(any(f"{place.out}/{name}" in words for name in broken) and "train" in words)
 
+    ends = ["stopped", "complete"]
+    monkeypatch.setattr(
+        stages, "read_state", lambda run: (None, SimpleNamespace(finished=ends.pop(0)), None)
+    )
     monkeypatch.setattr(command, "_run", run)
     with pytest.raises(command.click.ClickException, match="training of the metric failed"):
         command.tell(place)
     assert len(ran) == 2
     assert "1 of 12" in (place.out / "index.html").read_text()
     monkeypatch.setattr(command, "_run", lambda words: run(words, broken=()))
-    command.tell(place)
+    with pytest.raises(command.click.ClickException, match="the campaign is stopped"):
+        command.tell(place)
     assert "train" in ran[2]
-    assert len(ran) == 2 + 12  # the campaign has two commands, and the membrane is not repeated
+    assert len(ran) == 2 + 5  # the membrane is not repeated, the campaign has two commands
     command.tell(place)
-    assert len(ran) == 14
+    assert len(ran) == 7 + 2 + 7
+    command.tell(place)
+    assert len(ran) == 16
     told = json.loads((place.out / "stages" / "training.json").read_text())["commands"]
     assert told == ["python -m ml train metric configurations/training.yaml --out training"]
 
