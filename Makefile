@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 EXTRAS := campaign,dev
 RUN ?= runs/laptop
 WORKERS ?= 2
+PAPER ?= paper
+STORY ?= paper
 
-.PHONY: campaign test check bench clean
+.PHONY: campaign paper test check bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Bilayer needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 2; }
@@ -17,6 +19,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 campaign: $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m campaign run laptop --out $(RUN)
 	$(BIN)/python -m campaign report $(RUN)
+
+paper: $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m campaign paper $(PAPER) --out $(STORY)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -33,6 +38,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/selector.py
 	$(BIN)/python benchmarks/metric.py
 	$(BIN)/python benchmarks/campaign.py
+	$(BIN)/python benchmarks/analysis.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -28,6 +28,10 @@ _ELSEWHERE = {
         "campaign.continuum_rank:continuum_rank",
         "The continuum on one rank; mpiexec starts it.",
     ),
+    "paper": (
+        "campaign.paper.command:paper",
+        "The paper's story in one resumable command, and a page of its numbers beside ours.",
+    ),
     "replay": ("campaign.replay:replay", "The coordinator under a virtual clock."),
     "report": ("campaign.report:report", "Write the report of a run."),
 }

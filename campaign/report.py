@@ -1,21 +1,19 @@
 """The report of a campaign: one self-contained HTML page, its figures and numbers beside it."""
 
-import base64
 import io
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import click
-from jinja2 import Environment, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
 from campaign.audit import audit_run
 from campaign.configuration import CampaignSetup, ConfigurationError
+from campaign.html_page import Picture, Section, html_page
 from campaign.journal import Contents, JournalError
 from campaign.lineage import lineage_lines
 from campaign.recovery import recovery_study
@@ -34,33 +32,6 @@ from campaign.state import CampaignState, JobStatus
 from continuum.atomic_file import write_atomically
 
 
-@dataclass(slots=True)
-class Picture:
-    """A figure in the page."""
-
-    name: str
-    caption: str
-    png: bytes
-
-    @property
-    def data(self) -> str:
-        """For a data URL."""
-        return base64.b64encode(self.png).decode()
-
-
-@dataclass(slots=True)
-class Section:
-    """A heading of the page and what stands under it."""
-
-    title: str
-    text: str = ""
-    pictures: list[Picture] = field(default_factory=list)
-    header: list[str] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
-    steps: list[str] = field(default_factory=list)
-    listing: str = ""
-
-
 def write_report(run: Path) -> Path:
     """Write `report/index.html`, its figures as PNG and `report/report.json`; the page's path.
 
@@ -75,14 +46,11 @@ def write_report(run: Path) -> Path:
         for picture in section.pictures:
             write_atomically(out / f"{picture.name}.png", picture.png)
     write_atomically(out / "report.json", json.dumps(numbers, indent=1) + "\n")
-    text = (files("campaign") / "templates" / "report.html").read_text()
-    environment = Environment(autoescape=select_autoescape(default=True), undefined=StrictUndefined)
-    page = environment.from_string(text).render(
-        name=run.resolve().name,
-        description=setup.config.description,
-        state_line=_state_line(state, story),
-        tiles=_tiles(setup, state, story, numbers),
-        sections=sections,
+    page = html_page(
+        f"Campaign {run.resolve().name}",
+        f"{setup.config.description} {_state_line(state, story)}",
+        _tiles(setup, state, story, numbers),
+        sections,
     )
     write_atomically(out / "index.html", page)
     return out / "index.html"
@@ -240,8 +208,8 @@ def _state_line(state: CampaignState, story: RunStory) -> str:
 
 def _tiles(
     setup: CampaignSetup, state: CampaignState, story: RunStory, numbers: dict[str, Any]
-) -> list[dict[str, str]]:
-    values = [
+) -> list[tuple[str, str]]:
+    return [
         (f"{numbers['simulated_us']:.4g} µs", "membrane simulated"),
         (f"{state.patches_ingested:,}", "patches"),
         (f"{len(state.order):,}", "selected for MD"),
@@ -251,7 +219,6 @@ def _tiles(
         (f"{100 * numbers['occupancy_to_last_selection']:.1f} %", "occupancy of MD slots"),
         (f"{story.seconds / 60:.1f} min", "wall time"),
     ]
-    return [{"value": value, "label": label} for value, label in values]
 
 
 def _picture(name: str, caption: str, figure: Figure) -> Picture:

@@ -27,15 +27,24 @@ class PatchHistory:
 def embedded_patches(run: Path, state: CampaignState) -> EmbeddedPatches | None:
     """Every embedded patch, thinned by snapshots beyond LARGEST_MAP; None if there is none.
 
-    Selected patches are never thinned out.
+    Selected patches are never thinned out. Raises ValueError where the embeddings are of several
+    encoders, whose distances cannot be compared.
     """
     if state.embedded == 0:
         return None
     every = max(1, state.patches_embedded // LARGEST_MAP)
     picked = np.array([job.patch_id for job in state.order], dtype=np.uint64)
     vectors, kinds, selected = [], [], []
+    encoder: str | None = None
     for snapshot in range(state.embedded):
         stored = read_embeddings(embedding_path(run, snapshot))
+        if encoder is not None and stored.encoder_version != encoder:
+            raise ValueError(
+                f"{run} mixes embeddings of the encoders {encoder} and {stored.encoder_version} "
+                f"(from snapshot {snapshot} on), which have no common distance; what embeds anew "
+                "still works (`analyse space`, `drift`, `decorrelation`, `metric`)"
+            )
+        encoder = stored.encoder_version
         chosen = np.isin(stored.patch_id, picked)
         keep = chosen | (snapshot % every == 0)
         vectors.append(stored.vector[keep])

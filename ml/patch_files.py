@@ -234,7 +234,7 @@ def _refuse_repeats(snapshots: Sequence[_Snapshot]) -> None:
 
 
 def _side_nm(run_folder: Path) -> float:
-    """Of the membrane; a campaign keeps its continuum's configuration beside its own."""
+    """Of a run's membrane, whose configuration a campaign keeps beside its own; NaN if unknown."""
     names = ("continuum.resolved.yaml", "config.resolved.yaml")
     path = next((run_folder / name for name in names if (run_folder / name).is_file()), None)
     if path is None:

@@ -1,8 +1,7 @@
 """`python -m campaign analyse`: a figure and its numbers from a finished run."""
 
 import dataclasses
-import json
-from collections.abc import Callable
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,14 @@ import click
 import numpy as np
 from matplotlib.figure import Figure
 
+from campaign.analysis.command_options import (
+    ENCODER,
+    OUT,
+    RUN,
+    one_line_errors,
+    report,
+    workers_options,
+)
 from campaign.analysis.control import control_recovery
 from campaign.analysis.decorrelation import (
     decorrelation_times,
@@ -26,33 +33,23 @@ from campaign.analysis.drift_analysis import (
     species_of,
 )
 from campaign.analysis.drift_figure import draw_drift
-from campaign.analysis.embedding import AnalysisError, embed_run, patch_files
+from campaign.analysis.embedding import AnalysisError, embed_run, encoder_of, patch_files
 from campaign.analysis.evolution_time import evolution_time
-from campaign.analysis.histories import histories_of
-from campaign.analysis.space import model_of, relation_in_space
+from campaign.analysis.histories import Histories, histories_of, mixed_versions
+from campaign.analysis.membrane_of_run import composition_times_us, required_model, side_of
+from campaign.analysis.metric_command import metric
+from campaign.analysis.space import relation_in_space
 from campaign.analysis.time_correlation import correlation_with_time
 from campaign.analysis.time_course import course_lines, draw_time_courses, period_means
-from campaign.configuration import ConfigurationError
-from campaign.journal import JournalError
+from campaign.analysis.workers import Workers
 from campaign.recovery import recovery_study
 from campaign.recovery_bars import weights_behind
 from campaign.report_data import embedded_patches, patch_history
 from campaign.report_figures import coverage_figure, coverage_numbers
-from campaign.run_folder import RunFolderError, read_state
-from continuum.atomic_file import atomic_path, write_atomically
-from ml.encoder import EncoderError, load_encoder
+from campaign.run_folder import read_state
+from continuum.atomic_file import atomic_path
+from ml.encoder import load_encoder
 from ml.metric.figures_of_checks import draw_relation_to_space
-
-RUN = click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
-ENCODER = click.option(
-    "--encoder",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Encoder folder; the metric that ships with Bilayer by default.",
-)
-OUT = click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="RUN/report by default."
-)
-WORKERS = click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
 
 
 @click.group()
@@ -60,54 +57,47 @@ def analyse() -> None:
     """Analyse a finished run; each command writes a figure and its numbers."""
 
 
-def report(folder: Path | None, run: Path, name: str, numbers: dict[str, Any]) -> Path:
-    """Write NAME.json; returns the path of the figure NAME.png that belongs beside it."""
-    out = folder or run / "report"
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / f"{name}.json", json.dumps(numbers, indent=1) + "\n")
-    return out / f"{name}.png"
-
-
-def one_line_errors(action: Callable[[], None]) -> None:
-    """Turn what a run may lack into one sentence and exit code 2."""
-    try:
-        action()
-    except (
-        AnalysisError,
-        ConfigurationError,
-        EncoderError,
-        FileNotFoundError,
-        JournalError,
-        RunFolderError,
-    ) as error:
-        raise click.UsageError(str(error)) from error
+analyse.add_command(metric)
 
 
 @analyse.command()
 @RUN
 @ENCODER
 @OUT
-@WORKERS
+@workers_options
 @click.option("--first-us", default=1.0, show_default=True, help="Leave out what is earlier.")
+@click.option("--last-us", default=math.inf, help="Leave out what is later.")
 @click.option("--resamples", default=400, show_default=True, help="Of the bootstrap.")
 def decorrelation(
-    run: Path, encoder: Path | None, out: Path | None, workers: int, first_us: float, resamples: int
+    run: Path,
+    encoder: Path | None,
+    out: Path | None,
+    workers: Workers,
+    first_us: float,
+    last_us: float,
+    resamples: int,
 ) -> None:
     """Distance against time within histories, and the decorrelation time (figure 7 b, c)."""
-    one_line_errors(lambda: _decorrelation(run, encoder, out, workers, first_us, resamples))
+
+    def act() -> None:
+        chosen = encoder_of(run, encoder)
+        files = patch_files(run, first_us=first_us, last_us=last_us)
+        snapshots = embed_run(files, chosen, proteins_only=True, workers=workers)
+        histories = histories_of(snapshots, load_encoder(chosen).version)
+        _decorrelation(run, out, histories, workers.processes, resamples)
+
+    one_line_errors(act)
 
 
 def _decorrelation(
-    run: Path, encoder: Path | None, out: Path | None, workers: int, first_us: float, resamples: int
+    run: Path, out: Path | None, histories: Histories, threads: int, resamples: int
 ) -> None:
-    files = patch_files(run, first_us=first_us)
-    version = load_encoder(encoder).version
-    snapshots = embed_run(files, encoder, proteins_only=True, workers=workers)
-    histories = histories_of(snapshots, version)
-    curve = distance_curve(histories.z, histories.interval_us)
+    version = histories.encoder_version
+    curve = distance_curve(histories.z, histories.interval_us, threads=threads)
     times = decorrelation_times(curve, resamples=resamples)
     inverse = evolution_time(curve, times, version)
     pearson = correlation_with_time(histories.z, histories.interval_us)
+    modes_us = composition_times_us(run)
     frames, count = histories.z.shape[:2]
     numbers = {
         "run": str(run),
@@ -118,24 +108,34 @@ def _decorrelation(
         "interval_us": histories.interval_us,
         "pairs": int(curve.pairs.sum()) * count,
         "diffusive_estimate_us": diffusive_estimate_us(),
+        "composition_modes_us": modes_us,
         **{key: dataclasses.asdict(value) for key, value in _fields(times)},
         "pearson_r": pearson,
+        "mixed_versions": mixed_versions(histories),
         "lag_us": curve.lag_us.tolist(),
         "mean_dz": curve.mean.mean(axis=0).tolist(),
         "rms_dz": np.sqrt(curve.square.mean(axis=0)).tolist(),
         "evolution_time": inverse.as_json(),
     }
     path = report(out, run, "decorrelation", numbers)
-    draw_decorrelation(path, curve, times)
+    draw_decorrelation(path, curve, times, modes_us)
     tau = times.fitted_us
     click.echo(
         f"decorrelation time {tau.value:.3f} µs (95 %: {tau.low:.3f} to {tau.high:.3f}), "
         f"integrated {times.integrated_us.value:.3f} µs, "
-        f"diffusive estimate {diffusive_estimate_us():.3f} µs; "
+        f"diffusive estimate {diffusive_estimate_us():.3f} µs{_modes(modes_us)}; "
         f"{count} histories of {frames} frames; {path}"
     )
-    if len(np.unique(histories.parameter_version)) > 1:
-        click.echo("note: the run changed its parameters on the way; histories mix versions")
+    mixed = mixed_versions(histories)
+    if mixed:
+        click.echo(f"note: {mixed}", err=True)
+
+
+def _modes(modes_us: list[float]) -> str:
+    if not modes_us:
+        return ""
+    low, middle, high = modes_us[-1], float(np.median(modes_us)), modes_us[0]
+    return f", modes of linear theory {low:.2f} to {high:.2f} (median {middle:.2f}) µs"
 
 
 def _fields(value: Any) -> list[tuple[str, Any]]:
@@ -146,7 +146,7 @@ def _fields(value: Any) -> list[tuple[str, Any]]:
 @RUN
 @ENCODER
 @OUT
-@WORKERS
+@workers_options
 @click.option(
     "--reference",
     required=True,
@@ -160,7 +160,7 @@ def drift(
     run: Path,
     encoder: Path | None,
     out: Path | None,
-    workers: int,
+    workers: Workers,
     reference: Path,
     periods: int,
     every: int,
@@ -171,8 +171,9 @@ def drift(
     def act() -> None:
         before, after = patch_files(reference, every=every), patch_files(run, every=every)
         channel = channel_of(species_of(after[0]), lipid)
-        known = list(embed_run(before, encoder, proteins_only=True, workers=workers))
-        seen = list(embed_run(after, encoder, proteins_only=True, workers=workers))
+        chosen = encoder_of(run, encoder)
+        known = list(embed_run(before, chosen, proteins_only=True, workers=workers))
+        seen = list(embed_run(after, chosen, proteins_only=True, workers=workers))
         first = period("reference", known, channel)
         later = periods_of(seen, periods, channel)
         found = drift_between(first, later)
@@ -183,7 +184,7 @@ def drift(
             "run": str(run),
             "reference": str(reference),
             "lipid": lipid,
-            "encoder_version": load_encoder(encoder).version,
+            "encoder_version": load_encoder(chosen).version,
             "periods": [each.as_json() for each in found],
             "time_courses": means,
         }
@@ -200,7 +201,7 @@ def drift(
             path.with_name("drift-in-time.png"),
             histories,
             lipid=lipid,
-            bulk_per_nm2=float(model_of(run).lipids.bulk_density[channel]),
+            bulk_per_nm2=float(required_model(run).lipids.bulk_density[channel]),
         )
         for line in course_lines(means, lipid):
             click.echo(line)
@@ -220,20 +221,22 @@ def drift(
 @RUN
 @ENCODER
 @OUT
-@WORKERS
+@workers_options
 @click.option("--first-us", default=1.0, show_default=True, help="Leave out what is earlier.")
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Snapshot.")
 def space(
-    run: Path, encoder: Path | None, out: Path | None, workers: int, first_us: float, every: int
+    run: Path, encoder: Path | None, out: Path | None, workers: Workers, first_us: float, every: int
 ) -> None:
     """Distance in the metric against distance in the membrane (figure 7 a)."""
 
     def act() -> None:
-        side_nm = model_of(run).membrane.side_nm
+        side_nm = side_of(run)
         files = patch_files(run, first_us=first_us, every=every)
-        snapshots = embed_run(files, encoder, proteins_only=False, workers=workers)
+        chosen = encoder_of(run, encoder)
+        snapshots = embed_run(files, chosen, proteins_only=True, workers=workers)
         found = relation_in_space(snapshots, side_nm)
-        path = report(out, run, "space", {"run": str(run), **found.as_json()})
+        told = {"run": str(run), "encoder_version": load_encoder(chosen).version}
+        path = report(out, run, "space", {**told, **found.as_json()})
         draw_relation_to_space(path, found)
         click.echo(
             f"R up to 15 nm: {found.near.pearson_pairs:.3f} of pairs, "

@@ -7,6 +7,7 @@ the integrated autocorrelation time, which needs no form. Intervals come from a 
 blocks are whole histories, the only samples that are independent.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 
 from campaign.analysis.histories import HistoryError
+from campaign.analysis.workers import shown
 
 Array = NDArray[np.float64]
 
@@ -76,41 +78,51 @@ def lags(frames: int, dense: int = 64, decades: int = 32) -> NDArray[np.int64]:
 
 
 def distance_curve(
-    z: NDArray[np.float32], interval_us: float, lag: NDArray[np.int64] | None = None
+    z: NDArray[np.float32],
+    interval_us: float,
+    lag: NDArray[np.int64] | None = None,
+    *,
+    threads: int = 1,
 ) -> DistanceCurve:
     """All pairs of z (frames, histories, d) at each lag: nothing is sampled.
 
-    Raises HistoryError for lags that are not between 1 and frames - 1.
+    Lags are those of `lags` unless given; memory beside z is a few histories. Raises HistoryError
+    for lags that are not between 1 and frames - 1.
     """
     lag = lags(len(z)) if lag is None else np.asarray(lag, dtype=np.int64)
     if len(lag) == 0 or lag.min() < 1 or lag.max() >= len(z):
         raise HistoryError(f"lags must be 1 to {len(z) - 1} frames, got {lag}")
-    by_history = np.ascontiguousarray(np.swapaxes(z, 0, 1), dtype=np.float32)
-    mean, square = _moments(by_history, lag)
+    histories = z.shape[1]
+    mean, square = np.zeros((histories, len(lag))), np.zeros((histories, len(lag)))
+
+    def fill(history: int) -> None:
+        one = np.ascontiguousarray(z[:, history], dtype=np.float32)
+        _moments(one, lag, mean[history], square[history])
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in shown(pool.map(fill, range(histories)), histories, "comparing histories"):
+            pass
     return DistanceCurve(
         lag_us=lag.astype(np.float64) * interval_us, pairs=len(z) - lag, mean=mean, square=square
     )
 
 
-@nb.njit(cache=True, error_model="numpy")
-def _moments(z: Any, lag: Any) -> Any:
-    histories, frames, dimension = z.shape
-    mean = np.zeros((histories, len(lag)))
-    square = np.zeros((histories, len(lag)))
-    for history in range(histories):
-        for j in range(len(lag)):
-            pairs = frames - lag[j]
-            first = second = 0.0
-            for t in range(pairs):
-                total = 0.0
-                for c in range(dimension):
-                    step = np.float64(z[history, t + lag[j], c]) - np.float64(z[history, t, c])
-                    total += step * step
-                first += np.sqrt(total)
-                second += total
-            mean[history, j] = first / pairs
-            square[history, j] = second / pairs
-    return mean, square
+@nb.njit(cache=True, error_model="numpy", nogil=True)
+def _moments(z: Any, lag: Any, mean: Any, square: Any) -> None:
+    """Means of dz and dz² over all pairs of one history z (frames, d), at each lag."""
+    frames, dimension = z.shape
+    for j in range(len(lag)):
+        pairs = frames - lag[j]
+        first = second = 0.0
+        for t in range(pairs):
+            total = 0.0
+            for c in range(dimension):
+                step = np.float64(z[t + lag[j], c]) - np.float64(z[t, c])
+                total += step * step
+            first += np.sqrt(total)
+            second += total
+        mean[j] = first / pairs
+        square[j] = second / pairs
 
 
 def decorrelation_times(

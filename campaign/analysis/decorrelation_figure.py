@@ -1,5 +1,6 @@
 """Figure 7 b and c: distance against time within histories, logarithmic and linear."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,19 @@ from continuum.atomic_file import atomic_path
 BLUE, ORANGE, GREY = "#2b6ca3", "#d9772b", "0.45"
 
 
-def draw_decorrelation(path: Path, curve: DistanceCurve, times: DecorrelationTimes) -> None:
-    """Mean dz with one standard deviation over all pairs, the fit, and the diffusive estimate."""
+def draw_decorrelation(
+    path: Path, curve: DistanceCurve, times: DecorrelationTimes, modes_us: Sequence[float] = ()
+) -> None:
+    """Mean dz with one standard deviation over all pairs, the fit, and what theory expects: the
+    diffusive estimate, and ticks at `modes_us`."""
     figure = Figure(figsize=(9.5, 4.0), layout="constrained")
     logarithmic, linear = figure.subplots(1, 2, sharey=True)
     for axes, scale in ((logarithmic, "log"), (linear, "linear")):
         _draw(axes, curve, times)
+        if modes_us:
+            top = axes.get_ylim()[1]
+            axes.plot(modes_us, [0.02 * top] * len(modes_us), "|", color=GREY, ms=9,
+                      label="modes of linear theory")  # fmt: skip
         axes.set_xscale(scale)
         axes.set_xlabel("time between patches of one history (µs)")
     linear.set_xlim(0, min(curve.lag_us[-1], 8 * times.fitted_us.value))

@@ -63,6 +63,7 @@ class Drift:
     lipid: Shift
     proteins: Shift
     outside: float  # share of embeddings
+    embeddings: int  # of which that is the share, drawn at random; its error is binomial
     alarm: bool
 
     def as_json(self) -> dict[str, Any]:
@@ -71,29 +72,42 @@ class Drift:
 
 
 def drift_between(reference: Period, periods: Sequence[Period]) -> list[Drift]:
-    """Each period against the reference; every second reference patch is kept for its own row.
+    """Each period against one half of the reference, drawn at random.
 
-    The first entry is the reference against itself: its other half, which says what no drift is.
+    Of each, at most REFERENCE_PATCHES embeddings are compared, drawn at random; lipids and proteins
+    of all patches. The first entry is the other half of the reference, which says what no drift is.
     """
-    thin = max(len(reference.z) // (2 * REFERENCE_PATCHES), 1)
-    detector = DriftDetector(reference.z[:: 2 * thin])
-    other = Period(
-        name=f"{reference.name} (other half)",
-        lipid=reference.lipid[1::2],
-        proteins=reference.proteins[1::2],
-        z=reference.z[1 :: 2 * thin],
+    generator = np.random.Generator(np.random.Philox(key=0))
+    order = generator.permutation(len(reference.z))
+    half = len(order) // 2
+    known, other = (
+        Period(
+            name=name,
+            lipid=reference.lipid[part],
+            proteins=reference.proteins[part],
+            z=reference.z[part],
+        )
+        for name, part in (
+            (reference.name, order[:half]),
+            (f"{reference.name} (other half)", order[half:]),
+        )
     )
+    detector = DriftDetector(known.z[:REFERENCE_PATCHES])
     found = []
     for each in (other, *periods):
-        outside = float(detector.outside(each.z).mean())
+        seen = each.z
+        if len(seen) > REFERENCE_PATCHES:
+            seen = generator.choice(seen, REFERENCE_PATCHES, replace=False)
+        outside = float(detector.outside(seen).mean())
         found.append(
             Drift(
                 period=each.name,
                 patches=len(each.lipid),
-                lipid=shift(reference.lipid[::2], each.lipid),
-                proteins=shift(reference.proteins[::2], each.proteins),
+                lipid=shift(known.lipid, each.lipid),
+                proteins=shift(known.proteins, each.proteins),
                 outside=outside,
-                alarm=detector.alarm(outside, len(each.z)),
+                embeddings=len(seen),
+                alarm=detector.alarm(outside, len(seen)),
             )
         )
     return found

@@ -1,24 +1,22 @@
-"""Embeddings of the patches of a run, file by file on several cores or a Ray cluster.
+"""Embeddings of the patches of a run, file by file; a worker holds the densities of one."""
 
-Workers come from joblib, whose backend may be Ray's; memory holds one snapshot of densities a
-worker, and the embeddings.
-"""
-
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from campaign.analysis.workers import Workers
 from continuum import PatchBatch, read_patches
 from continuum.atomic_file import reading, stored_hdf5
-from ml.encoder import load_encoder
+from ml.encoder import SHIPPED, Encoder, load_encoder
 
 SLOT_BITS = 20
+SAME_US = 1e-6  # times within this are one
 
 
 class AnalysisError(ValueError):
@@ -46,19 +44,35 @@ class EmbeddedSnapshot:
         return (self.patch_id & np.uint64((1 << SLOT_BITS) - 1)).astype(np.int64)
 
 
-def patch_files(run: Path, *, first_us: float = 0.0, every: int = 1) -> list[Path]:
-    """Patch files of a run in the order of their snapshots, from `first_us` on.
+def patch_files(
+    run: Path, *, first_us: float = 0.0, last_us: float = math.inf, every: int = 1
+) -> list[Path]:
+    """Patch files of a run in the order of their snapshots, from `first_us` to `last_us`.
 
-    Raises AnalysisError where there are none.
+    Raises AnalysisError where there are none, and says what the run has instead.
     """
     folder = run / "patches"
     files = sorted(folder.glob("[0-9]*.h5"))
-    if first_us > 0:
-        files = [path for path in files if read_time_us(path) >= first_us]
     if not files:
-        since = f" from {first_us:g} µs on" if first_us > 0 else ""
-        raise AnalysisError(f"{folder} holds no patch files{since}; a run with patches is required")
-    return files[::every]
+        raise AnalysisError(f"{folder} holds no patch files; a run with patches is required")
+    begin, end = 0, len(files)
+    if first_us > 0:
+        begin = bisect_left(files, first_us - SAME_US, key=read_time_us)
+    if last_us < math.inf:
+        end = bisect_right(files, last_us + SAME_US, key=read_time_us)
+    if begin == len(files):
+        raise AnalysisError(
+            f"{folder} holds no patch files from {first_us:g} µs on, its {len(files)} end at "
+            f"{read_time_us(files[-1]):g} µs: lower --first-us"
+        )
+    end = (
+        len(files)
+        if last_us == math.inf
+        else bisect_right(files, last_us + SAME_US, key=read_time_us)
+    )
+    if end <= begin:
+        raise AnalysisError(f"{folder} holds no patch files from {first_us:g} to {last_us:g} µs")
+    return files[begin:end:every]
 
 
 def read_time_us(path: Path) -> float:
@@ -67,21 +81,34 @@ def read_time_us(path: Path) -> float:
         return float(file.attrs["time_us"])
 
 
-def embed_run(
-    files: Sequence[Path], encoder: Path | None, *, proteins_only: bool, workers: int = 2
-) -> Iterator[EmbeddedSnapshot]:
-    """Embedded snapshots in the order of the files, with a progress bar on a terminal.
+def encoder_of(run: Path, encoder: Path | None) -> Path:
+    """The folder of the encoder to look at a run with: the one asked for, else the run's own, else
+    the one that ships with `ml`.
 
-    `encoder` None is the one that ships with `ml`. Raises AnalysisError and ml's EncoderError.
+    Raises AnalysisError where the run's embeddings come from several encoders, or from another one
+    than the run holds.
     """
-    tasks = (joblib.delayed(embed_file)(path, encoder, proteins_only) for path in files)
-    done = joblib.Parallel(n_jobs=workers, return_as="generator")(tasks)
-    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as progress:
-        yield from progress.track(done, total=len(files))
+    if encoder is not None:
+        return encoder.resolve()
+    own = [path for path in (run / "encoders").glob("[!.]*") if path.is_dir()]
+    if len(own) > 1:
+        names = ", ".join(sorted(path.name for path in own))
+        raise AnalysisError(
+            f"{run} holds the encoders {names}: choose one with --encoder; its patches are then "
+            "embedded anew"
+        )
+    return own[0].resolve() if own else SHIPPED
 
 
-def embed_file(path: Path, encoder: Path | None, proteins_only: bool) -> EmbeddedSnapshot:
+def embed_run(
+    files: Sequence[Path], encoder: Path, *, proteins_only: bool, workers: Workers | None = None
+) -> Iterator[EmbeddedSnapshot]:
+    """Embedded snapshots in the order of the files. Raises ValueError for a damaged file."""
+    tasks = [(path.resolve(), encoder.resolve(), proteins_only) for path in files]
+    return (workers or Workers()).each(embed_file, tasks, "embedding snapshots")
+
+
+def embed_file(path: Path, encoder: Path, proteins_only: bool) -> EmbeddedSnapshot:
     """The patches of one file, in the order of their slots."""
     batch = read_patches(path)
     chosen = protein_patches(batch) if proteins_only else np.arange(len(batch.patch_id))
@@ -96,7 +123,7 @@ def embed_file(path: Path, encoder: Path | None, proteins_only: bool) -> Embedde
         proteins=batch.n_ras[chosen].astype(np.int64) + batch.n_raf[chosen],
         kind=batch.kind[chosen],
         mean_density=density.mean(axis=(2, 3)),
-        z=_encoder(encoder).encode(density),
+        z=loaded(encoder).encode(density),
     )
 
 
@@ -107,11 +134,7 @@ def protein_patches(batch: PatchBatch) -> NDArray[np.int64]:
     return proteins[np.argsort(slots[proteins], kind="stable")]
 
 
-_loaded: dict[Path | None, Any] = {}
-
-
-def _encoder(path: Path | None) -> Any:
-    """One encoder a process; loading it for each file would cost more than encoding."""
-    if path not in _loaded:
-        _loaded[path] = load_encoder(path, threads=1)
-    return _loaded[path]
+@lru_cache(maxsize=4)
+def loaded(folder: Path) -> Encoder:
+    """An encoder, once a process: loading it for each file would cost more than encoding."""
+    return load_encoder(folder, threads=1)

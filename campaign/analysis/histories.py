@@ -26,20 +26,15 @@ class Histories:
 
     z: NDArray[np.float32]  # (frames, histories, dimension)
     time_us: NDArray[np.float64]  # (frames,)
-    centre_nm: NDArray[np.float64]  # (frames, histories, 2)
     parameter_version: NDArray[np.int64]  # (frames,)
     encoder_version: str
 
     def __post_init__(self) -> None:
-        frames, histories = self.z.shape[:2]
+        frames = len(self.z)
         if self.z.ndim != 3 or self.time_us.shape != (frames,):
             raise HistoryError(
                 f"histories need z (frames, histories, d) and a time per frame, got "
                 f"{self.z.shape} and {self.time_us.shape}"
-            )
-        if self.centre_nm.shape != (frames, histories, 2):
-            raise HistoryError(
-                f"centres must be ({frames}, {histories}, 2), got {self.centre_nm.shape}"
             )
         if not np.isfinite(self.z).all():
             raise HistoryError("embeddings of histories must be finite")
@@ -56,39 +51,71 @@ def histories_of(snapshots: Iterable[EmbeddedSnapshot], encoder_version: str) ->
     Raises HistoryError where fewer than three snapshots exist, snapshots are missing in between, or
     the proteins change.
     """
-    taken: list[EmbeddedSnapshot] = []
+    frames: list[NDArray[np.float32]] = []
+    times_us: list[float] = []
+    indices: list[int] = []
+    versions: list[int] = []
+    slots: NDArray[np.int64] = np.empty(0, np.int64)
     for snapshot in snapshots:
-        if taken and not np.array_equal(snapshot.slot, taken[0].slot):
+        if not frames:
+            slots = snapshot.slot
+        if not np.array_equal(snapshot.slot, slots):
             raise HistoryError(
                 f"snapshot {snapshot.snapshot_index} has {len(snapshot.slot)} protein patches "
-                f"where snapshot {taken[0].snapshot_index} has {len(taken[0].slot)}, or others; "
+                f"where snapshot {indices[0]} has {len(slots)}, or others; "
                 "histories need the same proteins throughout"
             )
-        taken.append(snapshot)
-    if len(taken) < 3:
+        frames.append(snapshot.z)
+        times_us.append(snapshot.time_us)
+        indices.append(snapshot.snapshot_index)
+        versions.append(snapshot.parameter_version)
+    if len(frames) < 3:
         raise HistoryError(
-            f"decorrelation needs at least 3 snapshots, the run has {len(taken)}; distances "
+            f"decorrelation needs at least 3 snapshots, the run has {len(frames)}; distances "
             "between patches of one snapshot can still be analysed (`analyse space`)"
         )
-    if len(taken[0].slot) == 0:
-        raise HistoryError("the run has no protein patches, so there are no histories to follow")
-    check_gaps(np.array([snapshot.snapshot_index for snapshot in taken]))
+    if len(slots) == 0:
+        raise HistoryError(
+            "the run has no protein patches, so there are no histories to follow; patches without "
+            "proteins can still be judged (`analyse metric`, `analyse space`)"
+        )
+    check_gaps(np.array(indices), np.array(times_us))
     return Histories(
-        z=np.stack([snapshot.z for snapshot in taken]),
-        time_us=np.array([snapshot.time_us for snapshot in taken]),
-        centre_nm=np.stack([snapshot.centre_nm for snapshot in taken]),
-        parameter_version=np.array([snapshot.parameter_version for snapshot in taken]),
+        z=np.stack(frames),
+        time_us=np.array(times_us),
+        parameter_version=np.array(versions),
         encoder_version=encoder_version,
     )
 
 
-def check_gaps(indices: Array) -> None:
-    """Raise HistoryError, naming the first gap, unless snapshots are equally spaced."""
+def mixed_versions(histories: Histories) -> str:
+    """What to say of histories along which parameters change; nothing where they do not."""
+    changes = np.flatnonzero(np.diff(histories.parameter_version)) + 1
+    if len(changes) == 0:
+        return ""
+    versions = np.unique(histories.parameter_version)
+    return (
+        f"histories mix the parameter versions {versions[0]} to {versions[-1]}, so that the "
+        "membrane itself changes on the way: --first-us "
+        f"{histories.time_us[changes[-1]]:g} keeps those of version {versions[-1]} alone"
+    )
+
+
+def check_gaps(indices: Array, times_us: Array) -> None:
+    """Raise HistoryError, naming the first gap and the longest stretch without one, unless
+    snapshots are equally spaced."""
     steps = np.diff(indices)
-    uneven = np.flatnonzero(steps != steps[0])
-    if len(uneven):
-        first = int(indices[uneven[0]])
-        raise HistoryError(
-            f"snapshots must be equally spaced; after snapshot {first} the next is "
-            f"{int(indices[uneven[0] + 1])} where {first + int(steps[0])} was expected"
-        )
+    usual = int(np.median(steps))
+    uneven = np.flatnonzero(steps != usual)
+    if len(uneven) == 0:
+        return
+    edges = np.concatenate([[0], uneven + 1, [len(indices)]])
+    longest = int(np.argmax(np.diff(edges)))
+    first, last = int(edges[longest]), int(edges[longest + 1]) - 1
+    before = int(indices[uneven[0]])
+    raise HistoryError(
+        f"snapshots must be equally spaced; after snapshot {before} the next is "
+        f"{int(indices[uneven[0] + 1])} where {before + usual} was expected. The longest stretch "
+        f"without a gap, {last - first + 1} snapshots, is --first-us {times_us[first]:g} "
+        f"--last-us {times_us[last]:g}"
+    )

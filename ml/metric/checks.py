@@ -96,7 +96,7 @@ def relation_to_means(
         later = slice(rows.start, len(vectors))
         counts.add(points.distances(rows, later), concentrations.distances(rows, later))
     found = counts.result()
-    return _relation(
+    return relation_of_sums(
         found.reference_edges,
         found.histogram.sum(axis=1),
         found.distance_sum,
@@ -170,7 +170,7 @@ def relation(
     bin_of[reference == edges[-1]] = bins - 1
     inside = (bin_of >= 0) & (bin_of < bins)
     bin_of, distance, reference = bin_of[inside], distance[inside], reference[inside]
-    return _relation(
+    return relation_of_sums(
         edges,
         np.bincount(bin_of, minlength=bins),
         np.bincount(bin_of, weights=distance, minlength=bins).astype(np.float64),
@@ -226,13 +226,14 @@ def similar_and_dissimilar(
     )
 
 
-def _relation(
+def relation_of_sums(
     edges: NDArray[np.float64],
     pairs: NDArray[np.int64],
     total: NDArray[np.float64],
     squares: NDArray[np.float64],
     pearson_pairs: float,
 ) -> Relation:
+    """From the number of pairs in each bin and the sums of their dz and dz²; edges (bins + 1,)."""
     kept = pairs >= FEWEST_PAIRS
     centre = ((edges[1:] + edges[:-1]) / 2)[kept]
     mean = total[kept] / pairs[kept]

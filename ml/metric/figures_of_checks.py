@@ -60,11 +60,17 @@ def draw_similar_patches(path: Path, patches: PatchSet, found: SimilarPatches) -
         figure.suptitle("Densities of lipids, one patch a row", fontsize=10)
 
 
-def draw_relation_to_means(path: Path, relation: Relation, patches: int) -> None:
-    """Figure 6: dz against the distance of mean concentrations."""
+def draw_relation_to_means(
+    path: Path, relation: Relation, patches: int, *, near: Relation | None = None, limit: float = 0
+) -> None:
+    """Figure 6: dz against the distance of mean concentrations; `near` is of pairs to `limit`."""
     with drawn(path, 1, 1, size=(6.4, 4.6)) as (_, axes):
         axis = axes[0, 0]
         _draw_relation(axis, relation, TYPE_COLOURS[0], _told(relation))
+        if near is not None:
+            share = near.all_pairs / relation.all_pairs
+            told = f"dμ ≤ {limit:g}, {100 * share:.0f} % of pairs: {_told(near)}"
+            axis.axvline(limit, color="k", ls="--", lw=1, label=told)
         axis.set(
             xlabel="dμ, mean concentrations (nm⁻²)",
             ylabel="dz (units of the embedding)",

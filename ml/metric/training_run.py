@@ -73,8 +73,10 @@ def save_metric(
 
 def provenance(config: MetricConfig, task: MetricTask, command: Sequence[str]) -> dict[str, Any]:
     """What a metric is made from and by; folders of this machine are left out."""
+    which = {"every", "first_us", "validation_share", "split_seed"}
     return {
         "data_fingerprint": task.patches.fingerprint,
+        "data": config.data.model_dump(mode="json", include=which),
         "sources": [source.name for source in config.data.sources],
         "patches": {"training": task.size("training"), "validation": task.size("validation")},
         "identity": task.identity,

@@ -104,10 +104,12 @@ def test_lags_are_dense_then_sparse_and_end_at_half_a_history():
     np.testing.assert_array_equal(lags(7), [1, 2, 3])
 
 
-def test_gaps_are_named():
-    check_gaps(np.array([3, 5, 7]))
-    with pytest.raises(HistoryError, match="after snapshot 5 the next is 8 where 7 was expected"):
-        check_gaps(np.array([3, 5, 8]))
+def test_gaps_are_named_with_the_longest_stretch_without():
+    check_gaps(np.array([3, 5, 7]), np.arange(3.0))
+    times_us = np.array([0.3, 0.5, 0.8, 1.0, 1.2])
+    with pytest.raises(HistoryError, match="after snapshot 5 the next is 8 where 7 was") as error:
+        check_gaps(np.array([3, 5, 8, 10, 12]), times_us)
+    assert "3 snapshots, is --first-us 0.8 --last-us 1.2" in str(error.value)
 
 
 def test_one_history_has_no_interval():

@@ -1,9 +1,11 @@
+import weakref
+
 import numpy as np
 import pytest
 
 from campaign.analysis.embedding import EmbeddedSnapshot
 from campaign.analysis.histories import HistoryError, histories_of
-from campaign.analysis.space import pairs_within, relation_in_space
+from campaign.analysis.space import relation_in_space
 
 
 def embedded(index, slots=(0, 1, 2), seed=0):
@@ -42,21 +44,6 @@ def test_what_makes_no_histories_is_named():
         histories_of([embedded(index, slots=()) for index in range(3)], "abc")
 
 
-def test_pairs_are_those_of_a_double_loop_with_minimum_image():
-    snapshot = embedded(3, slots=range(9))
-    dx, dz = pairs_within(snapshot, side_nm=100.0)
-    expected = []
-    for i in range(9):
-        for j in range(i + 1, 9):
-            images = [
-                np.linalg.norm(snapshot.centre_nm[i] - snapshot.centre_nm[j] + 100.0 * np.array(s))
-                for s in ((a, b) for a in (-1, 0, 1) for b in (-1, 0, 1))
-            ]
-            gap = snapshot.z[i].astype(float) - snapshot.z[j]
-            expected.append((min(images), np.sqrt(gap @ gap)))
-    np.testing.assert_allclose(np.stack([dx, dz], axis=1), expected, rtol=1e-6)
-
-
 def test_distance_that_grows_with_space_up_to_half_a_patch_is_found():
     snapshots = []
     for index in range(40):
@@ -71,3 +58,19 @@ def test_distance_that_grows_with_space_up_to_half_a_patch_is_found():
         )
     found = relation_in_space(snapshots, side_nm=1000.0)
     assert found.near.pearson_pairs == pytest.approx(1.0, abs=1e-6)
+
+
+def test_relations_in_space_keep_no_snapshot():
+    seen = []
+
+    def stream():
+        for index in range(30):
+            snapshot = embedded(index, slots=range(12))
+            seen.append(weakref.ref(snapshot.z))
+            alive = sum(reference() is not None for reference in seen)
+            assert alive <= 2  # this one, and the last one in the loop that takes them
+            yield snapshot
+
+    found = relation_in_space(stream(), side_nm=100.0)
+    assert found.near.all_pairs + found.far.all_pairs > 0
+    assert len(seen) == 30

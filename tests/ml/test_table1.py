@@ -51,6 +51,9 @@ def test_every_row_is_trained_for_every_seed_and_judged_on_one_set(made):
             )
             assert encoder["training"]["patches"] == {"training": 105, "validation": 63}
             assert encoder["training"]["seed"] == seed
+            assert encoder["training"]["data"] == {
+                "every": 1, "first_us": 0.5, "validation_share": 0.4, "split_seed": 0,
+            }  # fmt: skip
     by_name = {row["name"]: row for row in content["rows"]}
     assert by_name["invariant"]["overlap_percent"] == 0
     assert by_name["radial"]["overlap_percent"] > 0

@@ -1,0 +1,197 @@
+"""The paper's story: nothing is done twice, what is cut off goes on, what differs is told."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+import campaign.paper.command as command
+import campaign.paper.stages as stages
+from campaign.__main__ import main
+from campaign.paper.comparisons import Comparison, comparisons
+from campaign.paper.configuration import ConfigurationError, preset_names, read_paper
+from campaign.paper.results import Results, read_results, sizes_of
+from campaign.paper.stages import Place, configurations, stages_of
+from continuum.configuration import load_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def place(tmp_path):
+    return command.claim(tmp_path / "story", read_paper("quick"))
+
+
+def words_of(place, name):
+    stage = next(stage for stage in stages_of(place.config) if stage.name == name)
+    return stage.commands(place)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_configures_every_stage(name, tmp_path):
+    place = command.claim(tmp_path / "story", read_paper(name))
+    names = [stage.name for stage in stages_of(place.config)]
+    assert names[:4] == ["pre-campaign", "training", "evaluation", "table1"]
+    assert names[-1] == "analysis-decorrelation"
+    assert ("search" in names) == (name == "paper")
+
+
+def test_a_mistake_is_named_and_leaves_nothing(tmp_path):
+    out = tmp_path / "story"
+    for override, part in (
+        ("tabel1.seeds=2", "did you mean 'table1'"),
+        ("pre_campaign.preset=laptp", "did you mean 'laptop'"),
+        ("campaign.continuum.ranks=7", "continuum.ranks"),
+    ):
+        done = CliRunner().invoke(main, ["paper", "quick", "--out", str(out), "--set", override])
+        assert done.exit_code == 2
+        assert part in " ".join(done.output.split())
+        assert not out.exists()
+
+
+def test_other_sizes_in_the_same_folder_are_refused(place):
+    with pytest.raises(ConfigurationError, match="holds a story of other sizes"):
+        command.claim(place.out, read_paper("quick", ["table1.seeds=2"]))
+
+
+def test_a_story_goes_on_after_the_stage_that_failed(place, monkeypatch):
+    ran = []
+
+    def run(words, broken=("training",)):
+        ran.append(words)
+        return int(any(f"{place.out}/{name}" in words for name in broken) and "train" in words)
+
+    ends = ["stopped", "complete"]
+    monkeypatch.setattr(
+        stages, "read_state", lambda run: (None, SimpleNamespace(finished=ends.pop(0)), None)
+    )
+    monkeypatch.setattr(command, "_run", run)
+    with pytest.raises(command.click.ClickException, match="training of the metric failed"):
+        command.tell(place)
+    assert len(ran) == 2
+    assert "1 of 12" in (place.out / "index.html").read_text()
+    monkeypatch.setattr(command, "_run", lambda words: run(words, broken=()))
+    with pytest.raises(command.click.ClickException, match="the campaign is stopped"):
+        command.tell(place)
+    assert "train" in ran[2]
+    assert len(ran) == 2 + 5  # the membrane is not repeated, the campaign has two commands
+    command.tell(place)
+    assert len(ran) == 7 + 2 + 7
+    command.tell(place)
+    assert len(ran) == 16
+    told = json.loads((place.out / "stages" / "training.json").read_text())["commands"]
+    assert told == ["python -m ml train metric configurations/training.yaml --out training"]
+
+
+def test_runs_that_can_go_on_are_resumed_and_others_begun_again(place):
+    marks = {"continuum": "run.json", "campaign": "config.resolved.yaml"}
+    for name, package in (("pre-campaign", "continuum"), ("campaign", "campaign")):
+        folder = place.out / name
+        (folder / "patches").mkdir(parents=True)
+        assert words_of(place, name)[0][1:4] == ["-m", package, "run"]
+        assert not folder.exists()
+        folder.mkdir()
+        (folder / marks[package]).touch()
+        assert words_of(place, name)[0][1:4] == ["-m", package, "resume"]
+
+
+def test_the_membrane_after_takes_the_potentials_that_the_campaign_ended_with(place):
+    from continuum.parameter_versions import ParameterVersion, write_parameter_version
+
+    assert "potentials" not in Path(configurations(place)["post-campaign"]).read_text().replace(
+        "potentials: {strength", ""
+    )
+    model = load_model(configurations(place)["post-campaign"])
+    folder = place.out / "campaign" / "parameters"
+    folder.mkdir(parents=True)
+    for number in (1, 2):
+        write_parameter_version(
+            folder,
+            ParameterVersion(
+                version=number,
+                potentials=model.potentials,
+                state_names=tuple(state.name for state in model.proteins.states),
+                lipid_labels=model.lipids.labels,
+                provenance="{}",
+            ),
+        )
+    path = configurations(place)["post-campaign"]
+    assert "v000002.h5" in Path(path).read_text()
+    assert load_model(path).potentials.u == pytest.approx(model.potentials.u)
+
+
+def test_a_cluster_is_for_every_stage_that_can_use_one(tmp_path):
+    place = Place(out=tmp_path, config=read_paper("quick"), address="head:6379")
+    for name in ("training", "table1", "campaign", "analysis-metric", "analysis-drift"):
+        assert "--address" in words_of(place, name)[0]
+    assert "--local" not in words_of(place, "campaign")[0]
+
+
+def test_a_stage_ends_with_the_story_that_was_killed(tmp_path):
+    ready = tmp_path / "ready"
+    sleeper = f"import pathlib, time; pathlib.Path({str(ready)!r}).touch(); time.sleep(600)"
+    story = (
+        "import subprocess, sys;"
+        "child = [sys.executable, '-m', 'campaign.paper.child', sys.executable, '-c'];"
+        f"subprocess.run([*child, {sleeper!r}], check=False)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", story], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not ready.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    children = psutil.Process(parent.pid).children(recursive=True)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    assert len(children) == 1
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+
+
+def test_numbers_that_are_missing_are_told_and_so_are_all_others():
+    nothing = comparisons(Results())
+    assert len(nothing) == 20
+    assert all(each.ours is None and "Left out" in each.sentence for each in nothing)
+    assert all(row[2] in ("not there yet", "none", "not there yet, whole histories")
+               for row in sizes_of(Results()))  # fmt: skip
+    papers = {each.paper for each in nothing}
+    stated = {0.61, 0.05, 0.26, 0.59, 0.01, 0.03, 0.957, 0.727, 0.996, 0.919, 0.81, 0.5, 10.0}
+    assert stated <= papers
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ours", "agrees", "start"),
+    [
+        ("equal", 1.05, True, "Agrees."),
+        ("equal", 1.2, False, "Larger than the paper's. Because."),
+        ("at least", 0.95, True, "As good."),
+        ("at least", 0.8, False, "Smaller than the paper's. Because."),
+        ("at most", 0.2, True, "As good."),
+        ("at most", 1.2, False, "Larger than the paper's. Because."),
+    ],
+)
+def test_what_differs_says_why(wanted, ours, agrees, start):
+    found = Comparison(
+        name="x", where="1", paper=1.0, ours=ours, wanted=wanted, tolerance=0.1, why="Because."
+    )
+    assert found.agrees is agrees
+    assert found.sentence.startswith(start)
+
+
+def test_results_are_read_from_where_stages_leave_them(tmp_path):
+    (tmp_path / "analyses").mkdir()
+    content = {"criteria": {"auc": 0.6}, "dz_dmu_near": {"share_of_pairs": 0.8}}
+    (tmp_path / "analyses" / "metric.json").write_text(json.dumps(content))
+    results = read_results(tmp_path)
+    assert results.number("metric", "criteria", "auc") == 0.6
+    assert results.number("metric", "criteria", "mare") is None
+    by_name = {each.name: each for each in comparisons(results)}
+    assert by_name["AUC in the campaign"].agrees
+    assert by_name["pairs with dμ up to 0.125 nm⁻²"].ours == pytest.approx(80.0)
