@@ -51,10 +51,12 @@ class DataConfig(Section):
     """Which patches are learned from; relative paths count from the configuration file.
 
     `cache` is a folder for the densities as one memory-mapped file (null: within the output).
-    `validation_share` of the histories are held out, drawn by `split_seed`.
+    `validation_share` of the histories are held out, drawn by `split_seed`. `views` are folders of
+    the same patches cut at other angles (`continuum recut`), one of which each batch adds.
     """
 
     sources: tuple[Path, ...] = ()
+    views: tuple[Path, ...] = ()
     cache: Path | None = None
     every: Count = 1
     first_us: Annotated[float, Field(ge=0)] = 0.0
@@ -88,7 +90,8 @@ class LossConfig(Section):
     """The loss; `scale` is λ of equation 4.
 
     `transforms` is how many transformed copies of each patch a batch holds: 5 are those of the
-    paper, 7 all symmetries of the square; of fewer, each epoch takes others for each patch.
+    paper, 7 all symmetries of the square; of fewer, each epoch takes others for each patch. Without
+    a weight of invariance there are none.
     """
 
     weights: LossParts = LossParts()
@@ -102,8 +105,6 @@ class LossConfig(Section):
         weights = self.weights
         if not weights.label + weights.invariance + weights.radial > 0:
             raise ValueError("at least one of weights must be > 0")
-        if weights.invariance > 0 and self.transforms == 0:
-            raise ValueError("weights.invariance > 0 needs transforms >= 1, got 0")
         return self
 
     def as_loss_weights(self) -> LossWeights:
@@ -166,6 +167,15 @@ class MetricConfig(Section):
     loss: LossConfig = LossConfig()
     training: TrainingSettings = TrainingSettings()
     search: SearchConfig = SearchConfig()
+
+    @model_validator(mode="after")
+    def _invariance_has_views(self) -> Self:
+        loss = self.loss
+        if loss.weights.invariance > 0 and not (loss.transforms or self.data.views):
+            raise ValueError(
+                "loss.weights.invariance > 0 needs loss.transforms >= 1, got 0, or data.views"
+            )
+        return self
 
 
 def preset_names() -> tuple[str, ...]:
@@ -234,13 +244,13 @@ def _resolve_paths(tree: Tree, folder: Path) -> None:
     data: Any = tree.get("data")
     if not isinstance(data, dict):
         return
-    sources = data.get("sources")
-    if isinstance(sources, str):
-        sources = [sources]
-    if isinstance(sources, list):
-        data["sources"] = [
-            str((folder / source).resolve()) if isinstance(source, str) else source
-            for source in sources
-        ]
+    for name in ("sources", "views"):
+        paths = data.get(name)
+        if isinstance(paths, str):
+            paths = [paths]
+        if isinstance(paths, list):
+            data[name] = [
+                str((folder / path).resolve()) if isinstance(path, str) else path for path in paths
+            ]
     if isinstance(data.get("cache"), str):
         data["cache"] = str((folder / data["cache"]).resolve())

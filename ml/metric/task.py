@@ -13,6 +13,7 @@ from ml.metric.configuration import MetricConfig, metric_identity
 from ml.metric.networks import build_network
 from ml.metric.profile_store import profiles_in_store
 from ml.metric.radial_profiles import PROFILE_CHANNELS
+from ml.metric.rotated_views import RotatedViews
 from ml.metric.symmetries import PUBLISHED_SYMMETRIES, SYMMETRIES, apply_symmetry
 from ml.metric.triplet_losses import metric_loss
 from ml.patch_data import (
@@ -36,8 +37,9 @@ _IMAGE_BYTES = 14 * 37 * 37 * 4
 class MetricTask:
     """Patches, their standardisation and the split by history; what a batch holds.
 
-    Of each patch: its densities, its kind, its radial profiles (standardised) and the symmetries
-    that transform it: in training a choice of the epoch, in validation always the first ones.
+    Of each patch: its densities, its kind, its radial profiles (standardised), the symmetries that
+    transform it and, with `data.views`, its densities at another angle. Which symmetries and view
+    is in training a choice of the epoch, in validation always the first.
     """
 
     def __init__(
@@ -64,12 +66,16 @@ class MetricTask:
         self._profiles = (
             profiles_in_store(patches, config.data.cache) if self._weights.radial > 0 else None
         )
+        # No other part of the loss looks at them.
+        self._transforms = config.loss.transforms if self._weights.invariance > 0 else 0
         self._symmetries = (
             PUBLISHED_SYMMETRIES
-            if config.loss.transforms <= len(PUBLISHED_SYMMETRIES)
+            if self._transforms <= len(PUBLISHED_SYMMETRIES)
             else SYMMETRIES[1:]
         )
-        self._identity = metric_identity(config, patches.fingerprint)
+        views = config.data.views
+        self._views = RotatedViews(patches, views, config.data.cache) if views else None
+        self._identity = metric_identity(config, (self._views or patches).fingerprint)
 
     @property
     def settings(self) -> TrainingSettings:
@@ -101,9 +107,17 @@ class MetricTask:
         if self._profiles is not None:
             profiles = self.standardisation.apply_to_profiles(self._profiles[index])
             batch["profiles"] = torch.from_numpy(profiles)
-        if self._config.loss.transforms > 0:
+        if self._transforms > 0:
             chosen_in = epoch if split == "training" else None
             batch["symmetries"] = torch.from_numpy(self._symmetries_of(index, chosen_in))
+        if self._views is not None:
+            number = np.zeros(len(index), np.int64)
+            if split == "training":
+                ranks = keyed_uniform(
+                    self.settings.seed, epoch, self._keys(index), len(self._views)
+                )
+                number = ranks.argmax(axis=1)
+            batch["rotated"] = torch.from_numpy(self._views.load(index, number))
         return batch
 
     def outputs(self, model: nn.Module, batch: Batch) -> Batch:
@@ -111,8 +125,10 @@ class MetricTask:
         seen = images
         if "symmetries" in batch:
             seen = with_transformed(images, batch["symmetries"])
+        if "rotated" in batch:
+            seen = torch.cat((seen, self.images(batch["rotated"])))
         z: Tensor = model(seen)
-        views = z.view(-1, len(images), z.shape[1]).transpose(0, 1)  # (B, 1 + T, d)
+        views = z.view(-1, len(images), z.shape[1]).transpose(0, 1)  # (B, views, d)
         return {"z": views, **{name: batch[name] for name in ("kind", "profiles") if name in batch}}
 
     def images(self, density: Tensor) -> Tensor:
@@ -134,7 +150,8 @@ class MetricTask:
     def require_memory(self) -> None:
         """Raises TrainingError where a step of one worker would not fit into this machine."""
         patches = -(-self.settings.batch_size // self.settings.workers)
-        needed = int(_COPIES * (1 + self._config.loss.transforms) * patches * _IMAGE_BYTES)
+        images = 1 + self._transforms + (self._views is not None)
+        needed = int(_COPIES * images * patches * _IMAGE_BYTES)
         what = f"a step of training.batch_size = {self.settings.batch_size}"
         require_memory(needed, device_for(self.settings), what)
 
@@ -143,15 +160,19 @@ class MetricTask:
 
     def _symmetries_of(self, index: NDArray[np.int64], epoch: int | None) -> NDArray[np.int64]:
         """(B, T) symmetries of each patch: a choice keyed by (seed, epoch, patch), or the first."""
-        wanted, every = self._config.loss.transforms, np.array(self._symmetries)
+        wanted, every = self._transforms, np.array(self._symmetries)
         if epoch is None or wanted == len(every):
             return np.tile(every[:wanted], (len(index), 1))
-        identity = self._patches.patch_id[index] ^ (
-            self._patches.run[index].astype(np.uint64) << np.uint64(48)
-        )
-        ranks = keyed_uniform(self.settings.seed, epoch, identity, len(every)).argsort(axis=1)
+        keys = self._keys(index)
+        ranks = keyed_uniform(self.settings.seed, epoch, keys, len(every)).argsort(axis=1)
         chosen: NDArray[np.int64] = every[ranks[:, :wanted]]
         return chosen
+
+    def _keys(self, index: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """(B,) a number of its own for each patch, whatever the set it stands in."""
+        run = self._patches.run[index].astype(np.uint64)
+        keys: NDArray[np.uint64] = self._patches.patch_id[index] ^ (run << np.uint64(48))
+        return keys
 
 
 def task_arguments(config: MetricConfig, task: MetricTask) -> dict[str, Any]:

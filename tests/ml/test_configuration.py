@@ -118,7 +118,7 @@ def test_paths_count_from_the_file_that_names_them(tmp_path, monkeypatch):
         ("network.kind=foo", "network.kind must be 'published', 'convolutional' or 'invariant'"),
         ("training.learning_rates=[1.0e-3]", "one value more than switch_epochs, got 1 and 3"),
         ("training.switch_epochs=[3, 2, 1]", r"must increase, got \[3, 2, 1\]"),
-        ("loss.transforms=0", "weights.invariance > 0 needs transforms >= 1, got 0"),
+        ("loss.transforms=0", "invariance > 0 needs loss.transforms >= 1, got 0, or data.views"),
         ("loss.weights=3", "loss.weights must be a mapping"),
         ("search.ranges.architectures=[]", "must hold at least 1 entry"),
         ("training", "must read key.path=value, got 'training'"),
