@@ -195,7 +195,8 @@ def _spread(last: int, count: int) -> list[int]:
     """At most `count` whole numbers from 1 to `last`, which is among them."""
     if last == 0:
         return []
-    return np.unique(np.linspace(last, 1, min(count, last)).round().astype(int)).tolist()
+    spread = np.linspace(last, 1, min(count, last)).round().astype(int)
+    return [int(each) for each in np.unique(spread)]
 
 
 def _sentence(recoveries: Sequence[Recovery], control: Recovery | None) -> str:
