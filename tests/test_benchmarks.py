@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _run(*arguments: str) -> dict:
-    command = [sys.executable, "benchmarks/continuum.py", "--quick", "--json", *arguments]
+def _run(*arguments: str, name: str = "continuum") -> dict:
+    command = [sys.executable, f"benchmarks/{name}.py", "--quick", "--json", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -51,3 +51,18 @@ def test_the_cost_figure_is_drawn_beside_its_numbers(tmp_path):
     numbers = json.loads((tmp_path / "continuum_cost.json").read_text())
     assert [row["ranks"] for row in numbers["by_ranks"]] == [1, 2]
     assert numbers["by_species"] == result["by_species"]
+
+
+@pytest.mark.slow
+def test_the_selector_benchmark_holds_each_figure_against_its_bar():
+    result = _run("--only", "order", "history", name="selector")
+
+    assert result["order"]["mismatches"] == 0
+    assert result["order"]["batches"] == 3 * 7 * 2
+    bars = {row["key"]: row for row in result["bars"]}
+    assert set(bars) == {
+        "order.mismatches", "history.durable_append_wall_us", "history.snapshot_35k_wall_ms"
+    }  # fmt: skip
+    for row in bars.values():
+        assert row["met"] == (row["measured"] <= row["required"])
+        assert row["aim"] is None or row["aim_met"] == (row["measured"] <= row["aim"])
