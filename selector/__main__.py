@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from selector.farthest_point import FarthestPointSampler
 from selector.recorded import replay as replay_history
 from selector.vector_tables import read_vectors
 
+LOGGER = logging.getLogger(__name__)
 FILE = click.Path(path_type=Path)
 
 
@@ -67,30 +69,35 @@ def select(
             vectors.shape[1], k=k, capacity=len(vectors), warm_up=warm_up, seed=seed,
             minimum_separation=minimum_separation,
         )  # fmt: skip
-        sampler.add(ids, vectors)
+        new = sampler.add(ids, vectors)
+        if new < len(vectors):
+            LOGGER.warning("%d rows repeat an earlier identifier: ignored", len(vectors) - new)
         return sampler, sampler.select(number, frozen=frozen)
 
     started = time.perf_counter()
     sampler, chosen = _with_progress(f"Selecting {number} of {file.name}", run)
     importances = sampler.last_importances.tolist()
     lines = "".join(f"{name},{value!r}\n" for name, value in zip(chosen, importances, strict=True))
+    covered = coverage(sampler)
     summary = {
         "requested": number,
         "selected": len(chosen),
         "candidates_left": len(sampler),
-        "coverage": coverage(sampler).as_json(),
+        "coverage": covered.as_json(),
         "elapsed_s": time.perf_counter() - started,
     }
     if out is not None:
         out.write_text("id,importance\n" + lines)
     if as_json:
-        click.echo(json.dumps(summary | {"ids": chosen, "importances": importances}))
+        # The first importance is infinite, which JSON has no word for.
+        known = [value if math.isfinite(value) else None for value in importances]
+        click.echo(json.dumps(summary | {"ids": chosen, "importances": known}))
         return
     if out is None:
         click.echo("id,importance\n" + lines, nl=False)
     click.echo(
         f"selected {len(chosen)} of {len(chosen) + len(sampler)} candidates "
-        f"in {summary['elapsed_s']:.2f} s, fill distance {coverage(sampler).fill_distance:.6g}",
+        f"in {summary['elapsed_s']:.2f} s, fill distance {covered.fill_distance:.6g}",
         err=True,
     )
 

@@ -127,7 +127,8 @@ def open_pivots(book: Any) -> Any:
     return Pivots(
         floats(book[at, 0], book[at, 1], book[at, 2]),
         floats(book[at + 1, 0], book[at + 1, 1], book[at + 1, 2]),
-        longs(book[at + 2, 0], book[at + 2, 1], book[at + 2, 2]),
+        floats(book[at + 2, 0], book[at + 2, 1], book[at + 2, 2]),
+        longs(book[at + 3, 0], book[at + 3, 1], book[at + 3, 2]),
     )
 
 

@@ -143,20 +143,23 @@ class CandidateStore:
 
     def add(
         self, codes: NDArray[np.uint64], vectors: NDArray[np.float32], lists_follow: bool
-    ) -> NDArray[np.int32]:
-        """Rows of the new ones among arrivals, -1 of the others; lists may follow at once."""
+    ) -> tuple[NDArray[np.int32], int]:
+        """Rows of the new ones among arrivals, -1 of the others; how many are new.
+
+        lists_follow: all are to get their lists at once.
+        """
         number = len(codes)
         rows = np.empty(number, np.int32)
         if number >= MANY and number >= self.candidate_count:
             self.make_room(arrivals=number)
-            self.add_many(codes, vectors, rows)
-            return rows
+            return rows, self.add_many(codes, vectors, rows)
+        new = 0
         for start in range(0, number, FEW):
             part = slice(start, start + FEW)
             arrivals = min(FEW, number - start)
             self.make_room(arrivals=arrivals, splits=arrivals, slots=arrivals)
-            call_add(self.book, codes[part], vectors[part], rows[part], lists_follow)
-        return rows
+            new += int(call_add(self.book, codes[part], vectors[part], rows[part], lists_follow))
+        return rows, new
 
     def add_many(
         self,
@@ -243,16 +246,18 @@ class CandidateStore:
             if status == NEEDS_SLOTS:
                 self.make_room(slots=1024)
                 continue
-            all_rejected.append(rejected[: done[1]].copy())
-            self.departed_count -= len(rejected) - int(done[1])
-            done[1] = 0
+            if separation > 0:
+                all_rejected.append(rejected[: done[1]].copy())
+                self.departed_count -= len(rejected) - int(done[1])
+                done[1] = 0
             if status == DONE:
                 break
             self.make_room_for_departures(len(rejected))
         picks = int(done[0])
         if frozen:
             self.append(vectors[:picks], codes[:picks])
-        return Selection(importances[:picks], codes[:picks], np.concatenate(all_rejected))
+        gone = np.concatenate(all_rejected) if separation > 0 else rejected
+        return Selection(importances[:picks], codes[:picks], gone)
 
     def evict(self, number: int, warm_up: int, seed: int) -> tuple[Any, Any]:
         """Evict the `number` least important; their codes and importances, least first."""

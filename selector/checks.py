@@ -23,8 +23,9 @@ def checked_vectors(vectors: Any, ids: Identifiers, dimension: int) -> NDArray[n
             f"vectors must have shape ({len(ids)}, {dimension}) for {len(ids)} ids, "
             f"given {vectors.shape}"
         )
-    # A read-only array is another type to numba, hence another compilation.
-    checked: NDArray[np.float32] = np.require(vectors, requirements=["C", "W"])
+    checked: NDArray[np.float32] = vectors
+    if not vectors.flags.carray:  # read-only is another type to numba, hence another compilation
+        checked = np.require(vectors, requirements=["C", "W", "A"])
     bad = first_not_finite(checked)
     if bad >= 0:
         raise VectorError(f"the vector of id {ids[bad]!r} is not finite: {checked[bad]}")

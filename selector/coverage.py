@@ -4,7 +4,7 @@ Farthest-point selection controls the worst case, the fill distance max_x min_s 
 distance of random selection is smaller on dense data, so both are reported.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,14 @@ class Coverage:
     percentiles: dict[int, float]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values with string keys."""
-        return asdict(self) | {"percentiles": {str(p): v for p, v in self.percentiles.items()}}
+        """Plain values with string keys; null where a distance is infinite."""
+        values = {"fill_distance": self.fill_distance, "mean": self.mean}
+        percentiles = {str(p): _finite(value) for p, value in self.percentiles.items()}
+        return {key: _finite(value) for key, value in values.items()} | {"percentiles": percentiles}
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def coverage_of(distances: NDArray[np.float64]) -> Coverage:

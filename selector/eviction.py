@@ -116,8 +116,6 @@ def find_lowest(
         lowest[i] = rows[heap[i]]
     return lowest
 
-    """Number of lists that selected point `index` is in, or ties with the last of."""
-
 
 @njit(cache=True, error_model="numpy")
 def evict_lowest(

@@ -348,8 +348,8 @@ class FarthestPointSampler:
         self, codes: NDArray[np.uint64], vectors: NDArray[np.float32], evict: bool = True
     ) -> int:
         ranked = self.eviction == "lowest" and self.selected_count >= self.warm_up
-        rows = self.store.add(codes, vectors, evict and ranked and len(self) == self.capacity)
-        new = int(np.count_nonzero(rows >= 0))
+        full = len(self) == self.capacity
+        rows, new = self.store.add(codes, vectors, evict and ranked and full)
         if self.eviction == "oldest":
             self._order.note(rows[rows >= 0])
         if evict:

@@ -55,22 +55,24 @@ def refresh_pivots(selected: Any, pivots: Any, k: int) -> None:
 @njit(cache=True, error_model="numpy")
 def admit(pool: Any, selected: Any, table: Any, departed: Any, codes: Any, rows: Any) -> Any:
     """Give each code never seen before a row (else -1); return how many were new."""
+    known, selected_codes = pool.codes, selected.codes
+    numbers, free_rows = pool.numbers, pool.free_rows
     new = 0
     for i in range(codes.shape[0]):
         high, low = codes[i, 0], codes[i, 1]
         rows[i] = -1
         mark = fingerprint(high, low)
-        at = find(table, pool.codes, selected.codes, high, low)
+        at = find(table, known, selected_codes, high, low)
         if table[at] != 0 or departed[departed_position(departed, mark)] == mark:
             continue
-        if pool.numbers[FREE_ROWS] > 0:
-            pool.numbers[FREE_ROWS] -= 1
-            row = pool.free_rows[pool.numbers[FREE_ROWS]]
+        if numbers[FREE_ROWS] > 0:
+            numbers[FREE_ROWS] -= 1
+            row = free_rows[numbers[FREE_ROWS]]
         else:
-            row = pool.numbers[NEXT_ROW]
-            pool.numbers[NEXT_ROW] += 1
-        pool.codes[row, 0] = high
-        pool.codes[row, 1] = low
+            row = numbers[NEXT_ROW]
+            numbers[NEXT_ROW] += 1
+        known[row, 0] = high
+        known[row, 1] = low
         table[at] = row + 1
         rows[i] = row
         new += 1

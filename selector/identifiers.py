@@ -121,7 +121,9 @@ def _integers(ids: Identifiers) -> NDArray[np.uint64]:
     array = np.empty(0)
     try:
         array = np.asarray(ids)
-        exact = array.dtype.kind == "u" or (array.dtype.kind == "i" and array.min() >= 0)
+        exact = array.dtype.kind == "u" or (
+            array.dtype.kind == "i" and bool(np.minimum.reduce(array) >= 0)
+        )
     except OverflowError:
         exact = False
     codes[:, 1] = array if exact else [_checked_integer(value) for value in ids]

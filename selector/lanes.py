@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 LANES = 16
 CACHE_LINE = 64
 VECTOR = ir.VectorType(ir.FloatType(), LANES)
-DOUBLES = ir.VectorType(ir.DoubleType(), 8)
 
 
 def aligned(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -209,64 +208,6 @@ def store_smallest_of_four(
     return types.void(array, types.intp, types.intp, *[lanes_type] * 4), generate
 
 
-def _doubles(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> list[Any]:
-    start = builder.gep(context.make_array(array_type)(context, builder, array).data, [offset])
-    eight = builder.bitcast(start, DOUBLES.as_pointer())
-    parts = []
-    for i in range(8):
-        part = builder.load(builder.gep(eight, [ir.Constant(ir.IntType(32), i)]))
-        part.align = 8
-        parts.append(part)
-    return parts
-
-
-def _splat_double(builder: Any, scalar: Any) -> Any:
-    zero = ir.Constant(ir.IntType(32), 0)
-    first = builder.insert_element(ir.Constant(DOUBLES, ir.Undefined), scalar, zero)
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), 8), None)
-    return builder.shuffle_vector(first, first, mask)
-
-
-@intrinsic
-def largest_of_64(typingctx: Any, array: Any, offset: Any) -> tuple[Any, Callable[..., Any]]:
-    """max(array[offset : offset + 64]) of a flat float64 array without NaN; no bounds check."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def larger(left: Any, right: Any) -> Any:
-            return builder.select(builder.fcmp_ordered(">", left, right), left, right)
-
-        parts = _doubles(context, builder, signature.args[0], *arguments)
-        while len(parts) > 1:
-            parts = [larger(*parts[i : i + 2]) for i in range(0, len(parts), 2)]
-        value = parts[0]
-        for width in (4, 2, 1):
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), 8), [i ^ width for i in range(8)])
-            value = larger(value, builder.shuffle_vector(value, value, mask))
-        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
-
-    return types.float64(array, types.intp), generate
-
-
-@intrinsic
-def equal_of_64(
-    typingctx: Any, array: Any, offset: Any, value: Any
-) -> tuple[Any, Callable[..., Any]]:
-    """Bit i is set where array[offset + i] == value, i < 64, in a flat float64 array."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        parts = _doubles(context, builder, signature.args[0], *arguments[:2])
-        wanted = _splat_double(builder, arguments[2])
-        word = ir.IntType(64)
-        bits = ir.Constant(word, 0)
-        for i, part in enumerate(parts):
-            same = builder.bitcast(builder.fcmp_ordered("==", part, wanted), ir.IntType(8))
-            moved = builder.shl(builder.zext(same, word), ir.Constant(word, 8 * i))
-            bits = builder.or_(bits, moved)
-        return bits
-
-    return types.uint64(array, types.intp, types.float64), generate
-
-
 @intrinsic
 def sum_of_roots(
     typingctx: Any, total: Any, squares: Any, slack: Any, count: Any
@@ -299,30 +240,6 @@ def sum_of_roots(
         return builder.fadd(total, builder.fpext(last, ir.DoubleType()))
 
     return types.float64(types.float64, lanes_type, lanes_type, types.int64), generate
-
-
-@intrinsic
-def compared_16(
-    typingctx: Any, array: Any, offset: Any, value: Any
-) -> tuple[Any, Callable[..., Any]]:
-    """Two masks of array[offset : offset + 16], flat float64: below `value`, and equal to it."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        parts = _doubles(context, builder, signature.args[0], *arguments[:2])[:2]
-        wanted = _splat_double(builder, arguments[2])
-        word = ir.IntType(64)
-        masks = []
-        for operator in ("<", "=="):
-            bits = ir.Constant(word, 0)
-            for i, part in enumerate(parts):
-                true = builder.fcmp_ordered(operator, part, wanted)
-                wide = builder.zext(builder.bitcast(true, ir.IntType(8)), word)
-                bits = builder.or_(bits, builder.shl(wide, ir.Constant(word, 8 * i)))
-            masks.append(bits)
-        return context.make_tuple(builder, signature.return_type, masks)
-
-    pair = types.UniTuple(types.uint64, 2)  # type: ignore[no-untyped-call]
-    return pair(array, types.intp, types.float64), generate
 
 
 @intrinsic

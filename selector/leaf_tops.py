@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from selector.lanes import equal_of_64, largest_of_64, lowest_bit
+from selector.double_lanes import equal_of_64, largest_of_64
+from selector.lanes import lowest_bit
 from selector.pool import GROUP, LEAF, LEAVES
 
 

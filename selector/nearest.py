@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from selector.double_lanes import add_gaps_squared, no_distance, store_roots
+from selector.k_smallest import keep_nearest, limit_of_k
 from selector.lanes import (
     add_product,
     add_squared_difference,
     at_most,
-    bit_count,
-    compared_16,
     load,
     lowest_bit,
     minimum,
@@ -27,7 +27,7 @@ from selector.lanes import (
 )
 from selector.selected_points import BLOCK, ROUNDING, TINY
 
-RANKED = 64  # values that are sorted by counting
+EIGHT = 8  # distances computed at a time
 TILE = 8  # blocks that stay in the nearest cache while all vectors pass over them
 LARGEST_SPAN = 1e18  # its square is far from overflow in float32
 SMALLEST_SQUARE = 1e-30  # far from underflow
@@ -60,18 +60,6 @@ def filter_threshold(kth_distance: float, dimension: int) -> Any:
     """A float32 squared distance that no point nearer than `kth_distance` can exceed."""
     margin = 1.0 + (dimension + 8) * ROUNDING
     return np.float32(kth_distance * kth_distance * margin) + TINY
-
-
-@njit(cache=True, error_model="numpy")
-def insert_distance(distances: Any, indices: Any, value: float, index: int) -> None:
-    """Insert into an ascending list that drops its last; equal distances keep arrival order."""
-    position = distances.size - 1
-    while position > 0 and distances[position - 1] > value:
-        distances[position] = distances[position - 1]
-        indices[position] = indices[position - 1]
-        position -= 1
-    distances[position] = value
-    indices[position] = index
 
 
 @njit(cache=True, error_model="numpy")
@@ -184,48 +172,31 @@ def within(
 
 
 @njit(cache=True, error_model="numpy")
-def count_at_most(values: Any, start: int, size: int, limit: Any) -> Any:
-    """How many of values[start : start + size] are <= limit; size is a multiple of 16."""
-    total = 0
+def blocks_at_most(minima: Any, start: int, width: int, limit: Any, blocks: Any) -> Any:
+    """Number of blocks b with minima[start + b] <= limit, b < width; they are in blocks[:n]."""
+    number = 0
     bound = splat(limit)
-    for at in range(start, start + size, 16):
-        total += bit_count(at_most(load(values, at), bound))
-    return total
-
-
-@njit(cache=True, error_model="numpy")
-def limit_of_k(values: Any, start: int, size: int, k: int, low: Any) -> Any:
-    """A value that at least k, and hardly more, of values[start : start + size] do not exceed.
-
-    Bisection between `low`, which none is below, and the largest of the first k: a sort of a few
-    dozen values costs five times more.
-    """
-    high = values[start]
-    for i in range(1, k):
-        high = max(high, values[start + i])
-    if high == np.inf:
-        return high
-    for _ in range(10):
-        middle = np.float32(0.5) * (low + high)
-        count = count_at_most(values, start, size, middle)
-        if count < k:
-            low = middle
-        else:
-            high = middle
-            if count <= k + 2:
-                break
-    return high
+    for first in range(0, width, 64):
+        bits = at_most(load(minima, start + first), bound)
+        for part in range(16, min(64, width - first), 16):
+            bits |= at_most(load(minima, start + first + part), bound) << np.uint64(part)
+        while bits:
+            blocks[number] = first + lowest_bit(bits)
+            bits &= bits - np.uint64(1)
+            number += 1
+    return number
 
 
 @njit(cache=True, error_model="numpy")
 def hits_by_products(
     products: Any, extent: float, dimension: int, minima: Any, start: int, width: int, k: int,
-    shifted: Any, at: int, hits: Any,
+    shifted: Any, at: int, blocks: Any, masks: Any, hits: Any,
 ) -> Any:  # fmt: skip
     """Number of selected points that may be among the k nearest of x', -1 if too ill-conditioned.
 
-    shifted[at : at + d] holds x', minima[start :] its block minima of |s'|² - 2 x'·s', both sides
-    relative to the first selected point. Rounding x', s', the norm and the sum errs by less than
+    blocks (width,) int64 and masks (width,) uint64 are scratch. shifted[at : at + d] holds x',
+    minima[start :] its block minima of |s'|² - 2 x'·s', both sides relative to the first selected
+    point. Rounding x', s', the norm and the sum errs by less than
     error = (d + 8) 2⁻²³ (|x'| + greatest |s'|)² [half of it by the standard bound], so k points are
     within limit + error, and each that is no further has a value of at most limit + 2 error.
     """
@@ -240,18 +211,16 @@ def hits_by_products(
     if not error + SMALLEST_SQUARE < 0.1 * (limit + squared):
         return -1
     limit = np.float32(limit + 2.0 * error)
+    promising = blocks_at_most(minima, start, width, limit, blocks)
+    for i in range(promising):  # apart from the loop below, so that no misprediction holds it up
+        masks[i] = within_products(products, blocks[i], shifted, at, dimension, limit)
     number = 0
-    bound = splat(limit)
-    for group in range(0, width, 16):
-        promising = at_most(load(minima, start + group), bound)
-        while promising:
-            block = group + lowest_bit(promising)
-            promising &= promising - np.uint64(1)
-            near = within_products(products, block, shifted, at, dimension, limit)
-            while near:
-                hits[number] = block * BLOCK + lowest_bit(near)
-                near &= near - np.uint64(1)
-                number += 1
+    for i in range(promising):
+        near = masks[i]
+        while near:
+            hits[number] = blocks[i] * BLOCK + lowest_bit(near)
+            near &= near - np.uint64(1)
+            number += 1
     return number
 
 
@@ -300,15 +269,17 @@ def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> N
     flat = vectors.reshape(-1)
     rows = selected.vectors.reshape(-1)
     flat_distances, flat_indices = distances.reshape(-1), indices.reshape(-1)
-    hits = np.empty(blocks * BLOCK, np.int32)
+    hits = np.empty(blocks * BLOCK + EIGHT, np.int32)
     values = np.empty(max(blocks, 1) * BLOCK)
+    near_blocks, masks = np.empty(width, np.int64), np.empty(width, np.uint64)
     fours = (number + 3) // 4
     shared = pruned and number > 1
     minima = np.full(4 * fours * width if shared else 0, np.float32(np.inf))
     shifted = np.zeros(4 * fours * dimension if shared else 0, np.float32)
     if shared:
-        for i in range(number * dimension):
-            shifted[i] = flat[i] - rows[i % dimension]
+        for start in range(0, number * dimension, dimension):
+            for axis in range(dimension):
+                shifted[start + axis] = flat[start + axis] - rows[axis]
         for first in range(0, blocks, TILE):
             for four in range(fours):
                 smallest_products_of_four(
@@ -319,53 +290,27 @@ def find_nearest(selected: Any, vectors: Any, distances: Any, indices: Any) -> N
         hit_count = -1
         if shared:
             hit_count = hits_by_products(
-                selected.products,
-                selected.extent[0],
-                dimension,
-                minima,
-                v * width,
-                width,
-                k,
-                shifted,
-                v * dimension,
-                hits,
-            )
+                selected.products, selected.extent[0], dimension, minima, v * width, width, k,
+                shifted, v * dimension, near_blocks, masks, hits,
+            )  # fmt: skip
         if hit_count < 0:
             hit_count = hits_by_differences(selected, blocks, pruned, k, flat, v * dimension, hits)
-        for h in range(hit_count):
-            values[h] = distance(flat, v * dimension, rows, hits[h] * dimension, dimension)
-        for h in range(hit_count, RANKED):
-            values[h] = np.inf
+        measure_hits(flat, v * dimension, rows, dimension, hits, hit_count, values)
         keep_nearest(values, hits, hit_count, flat_distances, flat_indices, v * k, k)
 
 
 @njit(cache=True, error_model="numpy")
-def keep_nearest(
-    values: Any, hits: Any, hit_count: int, distances: Any, indices: Any, at: int, k: int
+def measure_hits(
+    flat: Any, at: int, rows: Any, dimension: int, hits: Any, hit_count: int, values: Any
 ) -> None:
-    """The k smallest of values[:hit_count] ascending, with their hits; equal ones in hit order.
+    """values[h] = `distance` of flat[at : at + d] to point hits[h], infinite behind the last.
 
-    Up to 64 values, inf behind the last, are ranked by counting, which has no branches to
-    mispredict; written to distances[at : at + k] and indices[at : at + k].
+    Up to a multiple of 16; hits has room for eight more, which are overwritten.
     """
-    if hit_count > RANKED:
-        distances[at : at + k] = np.inf
-        indices[at : at + k] = -1
-        for h in range(hit_count):
-            if values[h] < distances[at + k - 1]:
-                insert_distance(distances[at : at + k], indices[at : at + k], values[h], hits[h])
-        return
-    for i in range(min(hit_count, k), k):
-        distances[at + i] = np.inf
-        indices[at + i] = -1
-    parts = (hit_count + 15) // 16
-    for h in range(hit_count):
-        value = values[h]
-        rank = 0
-        for part in range(parts):
-            less, equal = compared_16(values, 16 * part, value)
-            before = (np.uint64(1) << np.uint64(min(max(h - 16 * part, 0), 16))) - np.uint64(1)
-            rank += bit_count(less | (equal & before))
-        if rank < k:
-            distances[at + rank] = value
-            indices[at + rank] = hits[h]
+    hits[hit_count : hit_count + EIGHT] = 0
+    for first in range(0, (hit_count + 15) // 16 * 16, EIGHT):
+        total = no_distance()
+        here = min(first, hit_count)
+        for axis in range(dimension):
+            total = add_gaps_squared(total, rows, hits, here, dimension, axis, flat[at + axis])
+        store_roots(values, first, total, hit_count - first)

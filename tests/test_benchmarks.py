@@ -66,3 +66,18 @@ def test_the_campaign_benchmark_ends_in_one_json_object_with_a_verdict_on_each_b
     for row in result["bars"]:
         over = row["measured"] >= row["bar"]
         assert row["met"] == (over if row["larger_is_better"] else not over)
+
+
+@pytest.mark.slow
+def test_the_selector_benchmark_holds_each_figure_against_its_bar():
+    result = _run("selector", "--only", "order", "history")
+
+    assert result["order"]["mismatches"] == 0
+    assert result["order"]["batches"] == 3 * 7 * 2
+    bars = {row["key"]: row for row in result["bars"]}
+    assert set(bars) == {
+        "order.mismatches", "history.durable_append_wall_us", "history.snapshot_35k_wall_ms"
+    }  # fmt: skip
+    for row in bars.values():
+        assert row["met"] == (row["measured"] <= row["required"])
+        assert row["aim"] is None or row["aim_met"] == (row["measured"] <= row["aim"])

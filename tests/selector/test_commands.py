@@ -39,7 +39,8 @@ def test_select_gives_the_same_picks_from_npy_hdf5_and_csv(run, tmp_path, table)
     sampler = FarthestPointSampler(3, warm_up=0)
     sampler.add([f"row{i}" for i in range(60)], table)
     assert result["ids"] == sampler.select(7)
-    assert result["importances"] == sampler.last_importances.tolist()
+    assert np.isinf(sampler.last_importances[0])
+    assert result["importances"] == [None, *sampler.last_importances.tolist()[1:]]
     assert result["candidates_left"] == 53
 
 
@@ -49,6 +50,13 @@ def test_select_returns_what_there_is_and_says_so(run, tmp_path, table, caplog):
     assert result.exit_code == 0
     assert "60 candidates to select from" in caplog.text
     assert len((tmp_path / "picks.csv").read_text().splitlines()) == 61
+
+
+def test_select_says_which_rows_it_ignored(run, tmp_path, caplog):
+    (tmp_path / "t.csv").write_text("name,x\na,1\nb,2\na,3\n")
+    result = run("select", tmp_path / "t.csv", "--n", 2, "--ids", "name")
+    assert result.exit_code == 0
+    assert "1 rows repeat an earlier identifier" in caplog.text
 
 
 def test_bad_files_end_with_exit_code_2_and_one_sentence(run, tmp_path, table):
