@@ -6,6 +6,7 @@ EXTRAS := campaign,dev
 RUN ?= runs/laptop
 PAPER ?= paper
 STORY ?= paper
+WORKERS ?= 2
 
 .PHONY: campaign paper test check bench clean
 
@@ -29,7 +30,7 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS),bench]'
