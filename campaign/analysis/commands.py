@@ -36,7 +36,7 @@ from campaign.analysis.drift_figure import draw_drift
 from campaign.analysis.embedding import AnalysisError, embed_run, encoder_of, patch_files
 from campaign.analysis.evolution_time import evolution_time
 from campaign.analysis.histories import Histories, histories_of, mixed_versions
-from campaign.analysis.membrane_of_run import composition_times_us, required_model, side_of
+from campaign.analysis.membrane_of_run import composition_times_us, model_of
 from campaign.analysis.metric_command import metric
 from campaign.analysis.space import relation_in_space
 from campaign.analysis.time_correlation import correlation_with_time
@@ -201,7 +201,7 @@ def drift(
             path.with_name("drift-in-time.png"),
             histories,
             lipid=lipid,
-            bulk_per_nm2=float(required_model(run).lipids.bulk_density[channel]),
+            bulk_per_nm2=float(model_of(run).lipids.bulk_density[channel]),
         )
         for line in course_lines(means, lipid):
             click.echo(line)
@@ -230,7 +230,7 @@ def space(
     """Distance in the metric against distance in the membrane (figure 7 a)."""
 
     def act() -> None:
-        side_nm = side_of(run)
+        side_nm = model_of(run).membrane.side_nm
         files = patch_files(run, first_us=first_us, every=every)
         chosen = encoder_of(run, encoder)
         snapshots = embed_run(files, chosen, proteins_only=True, workers=workers)

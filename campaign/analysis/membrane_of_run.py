@@ -13,34 +13,21 @@ from continuum.parameters import Model
 _NAMES = ("continuum.resolved.yaml", "config.resolved.yaml")
 
 
-def model_of(run: Path) -> Model | None:
-    """The model of a run of the continuum or of a campaign; None where the run does not keep it.
+def model_of(run: Path) -> Model:
+    """The model of a run of the continuum or of a campaign.
 
-    Raises AnalysisError where its configuration cannot be read.
+    Raises AnalysisError where the run does not keep its configuration, or that cannot be read.
     """
-    path = next((run / name for name in _NAMES if (run / name).is_file()), None)
+    path = _configuration(run)
     if path is None:
-        return None
+        raise AnalysisError(
+            f"{run} must hold config.resolved.yaml, for the model of its membrane; times can still "
+            "be analysed without (`analyse decorrelation`)"
+        )
     try:
         return load_model(str(path))
     except ConfigurationError as error:
         raise AnalysisError(f"{path} does not give the membrane: {error}") from error
-
-
-def required_model(run: Path) -> Model:
-    """The model of a run. Raises AnalysisError where the run does not say it."""
-    model = model_of(run)
-    if model is None:
-        raise AnalysisError(
-            f"{run} must hold config.resolved.yaml, for the model of its membrane; times "
-            "can still be analysed without (`analyse decorrelation`)"
-        )
-    return model
-
-
-def side_of(run: Path) -> float:
-    """The side of a run's membrane, nm. Raises AnalysisError where the run does not say it."""
-    return required_model(run).membrane.side_nm
 
 
 def composition_times_us(run: Path) -> list[float]:
@@ -49,9 +36,13 @@ def composition_times_us(run: Path) -> list[float]:
 
     Empty where the run does not keep its membrane's configuration.
     """
-    model = model_of(run)
-    if model is None:
+    if _configuration(run) is None:
         return []
+    model = model_of(run)
     leaflets = len(np.unique(model.lipids.leaflet))
     times_us = mode_times_us(model.lipids, model.correlation, 2 * np.pi / PATCH_SIDE_NM)
     return [float(time_us) for time_us in times_us[: len(times_us) - leaflets]]
+
+
+def _configuration(run: Path) -> Path | None:
+    return next((run / name for name in _NAMES if (run / name).is_file()), None)

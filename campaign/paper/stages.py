@@ -145,6 +145,8 @@ def _evaluation(place: Place) -> list[Words]:
 def _table1(place: Place) -> list[Words]:
     table = place.config.table1
     rows = [word for row in table.rows for word in ("--row", row)]
+    # Every patch: the training's densities serve; fewer: a cache of them stands in the table's own.
+    cache = ["--cache", place.folder("training/cache")] if table.every == 1 else []
     epochs = [] if table.epochs is None else ["--epochs", str(table.epochs)]
     training = place.config.training.get("training", {})
     overrides = [
@@ -156,8 +158,8 @@ def _table1(place: Place) -> list[Words]:
     return [
         [
             *(*_ml(), "table1", place.folder("pre-campaign"), "--out", place.folder("table1")),
-            *("--cache", place.folder("training/cache"), "--seeds", str(table.seeds)),
-            *("--patches", str(table.patches), "--every", str(table.every)),
+            *(*cache, "--seeds", str(table.seeds), "--patches", str(table.patches)),
+            *("--every", str(table.every)),
             *("--first-us", str(place.config.first_us)),
             *(*rows, *epochs, *overrides, *place.cluster),
         ]
