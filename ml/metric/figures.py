@@ -117,6 +117,11 @@ def _draw_distances(axis: Axes, criteria: Criteria) -> None:
     smallest = float(moved[moved > 0].min()) if apart else 0.0
     own_edges = np.geomspace(smallest, largest, 41) if apart else np.linspace(0, largest or 1, 61)
     counts, _ = np.histogram(moved, bins=own_edges)
+    upper = _upper(pairs, edges)
+    if apart:  # bins of even width on that scale, from where the even ones can tell
+        shown = np.geomspace(edges[1] / 2, edges[-1], 61)
+        pairs = np.diff(np.interp(shown, edges, np.append(0, pairs.cumsum())))
+        edges = shown
     axis.stairs(pairs / pairs.max(), edges, fill=True, alpha=0.5, label="pairs of patches")
     axis.stairs(
         counts / max(counts.max(), 1), own_edges, fill=True, alpha=0.5, color=TYPE_COLOURS[2],
@@ -125,7 +130,6 @@ def _draw_distances(axis: Axes, criteria: Criteria) -> None:
     axis.axvline(
         largest, color="k", ls="--", lw=1, label=f"largest under a transform {largest:.3g}"
     )
-    upper = _upper(pairs, edges)
     axis.set(
         xlabel="dz (units of the embedding)",
         ylabel="number in a bin, the highest as 1",

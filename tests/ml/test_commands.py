@@ -41,6 +41,8 @@ def test_training_leaves_an_encoder_its_records_and_its_figure(tmp_path, run_fol
     assert training["data_fingerprint"] == patches.fingerprint
     assert training["patches"]["training"] + training["patches"]["validation"] == len(patches)
     assert training["epochs"] == 2
+    # What `ml evaluate` falls back on, so that it judges by the patches that were held out.
+    assert set(training["data"]) == {"first_us", "every", "validation_share", "split_seed"}
     assert str(tmp_path) not in json.dumps(encoder.info.model_dump())
     best = min(records, key=lambda record: record.validation["total"])
     assert encoder.info.metrics["validation"] == best.validation
