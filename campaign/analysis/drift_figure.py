@@ -32,14 +32,14 @@ def draw_drift(
     axes = figure.subplots(1, columns)
     colours = ["0.25", *colormaps["viridis"](np.linspace(0.1, 0.85, max(len(pap6) - 1, 1)))]
     every = np.concatenate(list(pap6.values()))
-    bins = np.linspace(every.min(), every.max(), 60)
+    fewest = min(len(values) for values in pap6.values())
+    bins = np.linspace(every.min(), every.max(), int(np.clip(np.sqrt(fewest), 8, 60)) + 1)
     most = int(max(values.max() for values in proteins.values()))
     for colour, period in zip(colours, pap6, strict=False):
         axes[0].hist(pap6[period], bins, density=True, histtype="step", color=colour, label=period)
-        share = np.bincount(proteins[period].astype(np.int64), minlength=most + 1)
-        axes[1].plot(
-            np.arange(most + 1), share / share.sum(), "o-", ms=3, color=colour, label=period
-        )
+        counts = np.bincount(proteins[period].astype(np.int64), minlength=most + 1)
+        share = np.where(counts > 0, counts / counts.sum(), np.nan)
+        axes[1].plot(np.arange(most + 1), share, "o-", ms=3, color=colour, label=period)
     axes[0].set_xlabel(f"mean {lipid} of a patch (nm⁻²)")
     axes[0].set_ylabel("probability density (nm²)")
     axes[1].set_xlabel("proteins in a patch")

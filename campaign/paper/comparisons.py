@@ -71,12 +71,7 @@ def comparisons(results: Results) -> list[Comparison]:
 
 def _before(results: Results) -> list[Comparison]:
     """Section 3.1, of validation patches before the campaign."""
-    patches = results.number("evaluation", "data", "patches_available")
-    learned = (
-        f"The metric learned from {patches:,.0f} patches, the paper's from 334,000."
-        if (patches)
-        else ""
-    )
+    learned = _learned(results)
     return [
         Comparison(
             name="AUC before the campaign", where="3.1.1", paper=0.61, wanted="at least",
@@ -107,7 +102,7 @@ def _before(results: Results) -> list[Comparison]:
 
 def _during(results: Results) -> list[Comparison]:
     """Section 3.3.1, of patches of the campaign."""
-    shifted = "The metric has not seen patches like these in training."
+    shifted = f"The metric has not seen patches like these in training. {_learned(results)}"
     return [
         Comparison(
             name="AUC in the campaign", where="3.3.1", paper=0.59, wanted="at least",
@@ -229,6 +224,17 @@ def _drift(results: Results) -> list[Comparison]:
             note="The paper shows a shift to more PAP6 without a number; above 1 is its sign.",
         ),
     ]  # fmt: skip
+
+
+def _learned(results: Results) -> str:
+    patches = results.number("encoder", "training", "patches", "training")
+    epochs = results.number("encoder", "training", "epochs")
+    if patches is None or epochs is None:
+        return ""
+    return (
+        f"The metric learned from {patches:,.0f} patches in {epochs:.0f} epochs, the paper's from "
+        "300,000 in 60 to 100."
+    )
 
 
 def _accuracy(results: Results) -> float | None:

@@ -58,6 +58,7 @@ _FIGURES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 )
 
 
+_CRITERIA = {"overlap_percent": "overlap", "mare_star": "MARE*", "auc": "AUC"}
 _SIZES = (
     "The paper's membrane is one square micrometre with 300 RAS under 3,600 ranks; ours is as "
     "configured below. Molecular dynamics is a mock whose truth is hidden from the membrane."
@@ -110,7 +111,7 @@ def _table1(place: Place, results: Results) -> Section:
     if not rows:
         return Section("Table 1", "Left out: it is not there yet.")
     ranking = ", ".join(
-        f"{name.removesuffix('_percent').replace('_star', '*')} {value:.2f}"
+        f"{_CRITERIA[name]} {value:.2f}"
         for name, value in results.value("table1", "ranking").items()
         if value is not None
     )
