@@ -79,9 +79,6 @@ def provenance(config: MetricConfig, task: MetricTask, command: Sequence[str]) -
         "data": config.data.model_dump(mode="json", include=which),
         "sources": [source.name for source in config.data.sources],
         "patches": {"training": task.size("training"), "validation": task.size("validation")},
-        "data": config.data.model_dump(
-            include={"first_us", "every", "validation_share", "split_seed"}
-        ),
         "identity": task.identity,
         "seed": config.training.seed,
         "loss": config.loss.model_dump(mode="json"),
