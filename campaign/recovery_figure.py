@@ -117,7 +117,7 @@ def _errors_by_version(
                 label="control, no feedback" if order == 0 else None,
             )
     axes.axhline(100 * GOAL, color="0.3", ls=":", lw=1.2, label="goal")
-    axes.set_ylim(0.0, None)
+    axes.set_ylim(0.0, 125 * max(r.fraction[:, last.deepest].max() for r in recoveries))
     axes.set_xlabel("parameter version")
     axes.set_ylabel(f"error of u, {last.lipid_labels[last.deepest]} (% of its well's depth)")
     axes.grid(alpha=0.25)

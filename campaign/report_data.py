@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from campaign.embedding_files import embedding_path, read_embeddings
@@ -10,6 +11,7 @@ from campaign.report_figures import EmbeddedPatches
 from campaign.state import CampaignState
 from continuum.atomic_file import reading, stored_hdf5
 
+NEIGHBOUR_NM = 5.0  # between the centres of two primaries; the next shell begins beyond
 LARGEST_MAP = 200_000  # patches; beyond, every n-th snapshot is read
 
 
@@ -21,6 +23,7 @@ class PatchHistory:
     mean_proteins: list[float] = field(default_factory=list)
     largest_proteins: list[int] = field(default_factory=list)
     lipid: list[float] = field(default_factory=list)  # patch mean, nm⁻²
+    neighbours: list[float] = field(default_factory=list)  # other primaries within NEIGHBOUR_NM
     version: list[int] = field(default_factory=list)
 
 
@@ -72,10 +75,24 @@ def patch_history(run: Path, lipid: str, most: int = 400) -> PatchHistory:
             density = file["density"][:, channel][of_protein]
             history.time_us.append(float(file.attrs["time_us"]))
             history.version.append(int(file.attrs["parameter_version"]))
+            history.neighbours.append(near_neighbours(file))
         history.mean_proteins.append(float(count.mean()))
         history.largest_proteins.append(int(count.max()))
         history.lipid.append(float(density.mean()))
     return history
+
+
+def near_neighbours(file: h5py.File) -> float:
+    """Mean number of other primaries near the primary of a protein patch of a file.
+
+    A primary is a bead whose own patch is in the file, recognised by its state.
+    """
+    central = file["central_state"][()]
+    offset, position = file["bead_offset"][()], file["bead_position_nm"][()]
+    primary = np.isin(file["bead_state"][()], np.unique(central[central >= 0]))
+    near = primary & (np.hypot(position[:, 0], position[:, 1]) < NEIGHBOUR_NM)
+    found = np.add.reduceat(np.append(near, False), offset[:-1])[central >= 0]
+    return float(found.mean() - 1.0)
 
 
 def lipid_to_follow(run: Path) -> str | None:

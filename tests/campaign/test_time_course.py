@@ -8,7 +8,8 @@ from campaign.analysis.time_course import (
     running_mean,
     standard_error,
 )
-from campaign.report_data import PatchHistory
+from campaign.report_data import PatchHistory, patch_history
+from tests.campaign.md_laboratory import MRAFA, RASA, RASB, patch_of, write_batch
 
 
 def history_of(mean, largest=None, lipid=None):
@@ -19,6 +20,7 @@ def history_of(mean, largest=None, lipid=None):
         largest_proteins=[4] * count if largest is None else list(largest),
         lipid=[0.04] * count if lipid is None else list(lipid),
         version=[0] * count,
+        neighbours=[0.1] * count,
     )
 
 
@@ -66,3 +68,17 @@ def test_time_courses_are_drawn(tmp_path):
     path = tmp_path / "courses.png"
     draw_time_courses(path, courses, lipid="inner PAP6", bulk_per_nm2=0.0363)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_near_neighbours_are_other_primaries(tmp_path):
+    """Two RAS 4 nm apart see each other; a ligand at 3 nm and a RAS at 6 nm do not count."""
+    patches = [
+        patch_of(RASA, beads=[(RASB, 4.0, 0.0), (MRAFA, 0.0, 3.0)]),
+        patch_of(RASB, beads=[(RASA, -4.0, 0.0), (RASA, 0.0, 6.0)]),
+        patch_of(RASA, beads=[(RASB, 0.0, -6.0)]),
+        patch_of(-1),
+    ]
+    (tmp_path / "patches").mkdir()
+    write_batch(tmp_path / "patches" / "0000000000.h5", patches)
+    history = patch_history(tmp_path, "inner PAP6")
+    assert history.neighbours == [pytest.approx(2 / 3)]
