@@ -28,7 +28,8 @@ def checked_vectors(vectors: Any, ids: Identifiers, dimension: int) -> NDArray[n
         checked = np.require(vectors, requirements=["C", "W", "A"])
     bad = first_not_finite(checked)
     if bad >= 0:
-        raise VectorError(f"the vector of id {ids[bad]!r} is not finite: {checked[bad]}")
+        named = ids[bad].item() if isinstance(ids[bad], np.generic) else ids[bad]
+        raise VectorError(f"the vector of id {named!r} is not finite: {checked[bad]}")
     return checked
 
 

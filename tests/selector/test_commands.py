@@ -69,7 +69,7 @@ def test_bad_files_end_with_exit_code_2_and_one_sentence(run, tmp_path, table):
     (tmp_path / "twice.csv").write_text("id,x\n7,1\n,2\n")
     (tmp_path / "t.parquet").write_text("?")
     for name, message in (
-        ("nan.npy", "is not finite"),
+        ("nan.npy", f"the vector of id {np.argwhere(table > 2)[0, 0]} is not finite"),
         ("flat.npy", "shape (n, d)"),
         ("objects.npy", "not a plain .npy"),
         ("short.npy", "not a plain .npy"),
