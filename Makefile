@@ -8,7 +8,7 @@ WORKERS ?= 2
 PAPER ?= paper
 STORY ?= paper
 
-.PHONY: campaign paper test check bench clean
+.PHONY: campaign paper test check bench kernels clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Bilayer needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 2; }
@@ -40,5 +40,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/campaign.py
 	$(BIN)/python benchmarks/analysis.py
 
-clean:
+kernels:
+	find campaign continuum ml selector benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
+
+clean: kernels
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
