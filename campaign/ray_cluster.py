@@ -89,7 +89,9 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
     _set_environment({**dict.fromkeys(saved), **added})
     import ray
 
-    _refresh_authentication()
+    from ml.training.ray_cluster import refresh_authentication
+
+    refresh_authentication()
     vital: list[psutil.Process] = []
     try:
         ray.init(
@@ -151,7 +153,9 @@ def attached(run: Path, address: str) -> Iterator[Cluster]:
     os.environ.update(_QUIET)
     import ray
 
-    _refresh_authentication()
+    from ml.training.ray_cluster import refresh_authentication
+
+    refresh_authentication()
     found = _known_address(address)
     _check_answer(found)
     try:
@@ -227,14 +231,6 @@ def _use_token_if_there_is_one() -> None:
             )
     elif "RAY_AUTH_MODE" not in os.environ:
         LOGGER.warning("no Ray token is set: this works with an open cluster only")
-
-
-def _refresh_authentication() -> None:
-    """Ray keeps the mode and token that it found first, which may be those of another cluster."""
-    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _known_address(address: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError
 
 from ml.training.errors import ClusterError
@@ -26,6 +27,7 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
         yield
         return
     wanted = address or os.environ.get("RAY_ADDRESS")
+    refresh_authentication()
     try:
         if wanted is None:
             ray.init(
@@ -45,6 +47,12 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def refresh_authentication() -> None:
+    """Ray keeps the mode and token that it found first, which may be those of another cluster."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def cluster_cpus() -> float:

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("ray")
 
 from campaign.process_identity import kill, marked_processes
-from campaign.ray_cluster import Cluster, ClusterError, _refresh_authentication
+from campaign.ray_cluster import Cluster, ClusterError
 from campaign.ray_local_provider import MARK, copy_here, mark_of, without_the_end
 from campaign.run_folder import read_state
 from tests.campaign.ray_laboratory import PATIENCE_S, ROOT, campaign, environment
@@ -87,15 +87,17 @@ def test_a_cluster_without_the_node_behind_this_process_is_gone(monkeypatch):
 def test_one_process_can_use_clusters_of_different_tokens_in_turn(tmp_path, monkeypatch):
     from ray._raylet import AuthenticationTokenLoader
 
+    from ml.training.ray_cluster import refresh_authentication
+
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     for token in ("1" * 64, "2" * 64):
         path = tmp_path / token
         path.write_text(token)
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
-        _refresh_authentication()
+        refresh_authentication()
         assert AuthenticationTokenLoader.instance().get_raw_token() == token
     monkeypatch.undo()
-    _refresh_authentication()
+    refresh_authentication()
 
 
 @pytest.mark.parametrize(
