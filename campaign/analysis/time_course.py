@@ -71,7 +71,7 @@ def draw_time_courses(
         _course(enrichment, history.time_us, ratio.tolist(), window, colour, name)
     mean.set_ylabel("proteins per patch, mean of a snapshot")
     largest.set_ylabel("proteins in the fullest patch of a snapshot")
-    neighbours.set_ylabel(f"other primaries within {NEIGHBOUR_NM:g} nm of one")
+    neighbours.set_ylabel(f"neighbours within {NEIGHBOUR_NM:g} nm of a central protein")
     enrichment.set_ylabel(f"{lipid} in patches / in the membrane")
     for axes in (mean, largest, neighbours, enrichment):
         axes.set_xlabel("simulated time (µs)")
