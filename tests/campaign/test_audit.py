@@ -1,7 +1,6 @@
 """An audit finds every loss, double and change that is planted in a sound run."""
 
 import json
-import os
 import shutil
 from dataclasses import replace
 
@@ -13,25 +12,14 @@ from campaign.embedding_files import embedding_path, read_embeddings, write_embe
 from campaign.events import FeedbackMade, JobFinished, Selected
 from campaign.journal import Journal, read_journal
 from campaign.molecular_dynamics.results import read_result, write_result
-from campaign.run_folder import read_setup
 from campaign.spool import patch_path
 from continuum.patch_files import read_patches, write_patches
-from tests.campaign.laboratory import SPECIES, STATES, carry_on, setup_of, start
-
-
-@pytest.fixture(scope="module")
-def sound_run(tmp_path_factory):
-    run = tmp_path_factory.mktemp("audit") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        start(run, setup_of("continuum.snapshots=3"))
-        carry_on(run, read_setup(run))
-    return run
+from tests.campaign.laboratory import SPECIES, STATES
 
 
 @pytest.fixture
-def run(sound_run, tmp_path):
-    return shutil.copytree(sound_run, tmp_path / "run")
+def run(copied_run):
+    return copied_run
 
 
 def first_result(run):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -13,19 +12,9 @@ from campaign.run_folder import open_run, read_setup
 from tests.campaign.laboratory import LinearEncoder, carry_on, setup_of, start
 
 
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    run = tmp_path_factory.mktemp("commands") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        start(run, setup_of("continuum.snapshots=3"))
-        carry_on(run, read_setup(run))
-    return run
-
-
 @pytest.fixture
-def run(whole_run, tmp_path):
-    return shutil.copytree(whole_run, tmp_path / "run")
+def run(copied_run):
+    return copied_run
 
 
 def call(*arguments):
