@@ -131,7 +131,7 @@ def print_memory(number: str, names: str) -> None:
             pool.leaves, pool.nodes,
         )
     )  # fmt: skip
-    numeric = leaves * per_leaf + slots * (8 * sampler.k + 8) + 4 * candidates
+    numeric = leaves * per_leaf + slots * (8 * sampler.k + 12) + 4 * candidates
     print(numeric / candidates, grown / candidates)
 
 

@@ -99,9 +99,10 @@ def open_pool(book: Any) -> Any:
         ints(book[10, 0], book[10, 1], book[10, 2]),
         ints(book[11, 0], book[11, 1], book[11, 2]),
         ints(book[12, 0], book[12, 1], book[12, 2]),
-        word_rows(book[13, 0], book[13, 1], book[13, 2]),
-        ints(book[14, 0], book[14, 1], book[14, 2]),
-        longs(book[15, 0], book[15, 1], book[15, 2]),
+        ints(book[13, 0], book[13, 1], book[13, 2]),
+        word_rows(book[14, 0], book[14, 1], book[14, 2]),
+        ints(book[15, 0], book[15, 1], book[15, 2]),
+        longs(book[16, 0], book[16, 1], book[16, 2]),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from selector.leaf_tops import refresh_top
-from selector.pool import CANDIDATES, GROUP, LEAF, LEAVES, NODES, ROOT, open_leaf
+from selector.pool import BUILT, CANDIDATES, GROUP, LEAF, LEAVES, NODES, ROOT, open_leaf
 
 SAMPLE = 32  # vectors that stand for all of a node
 
@@ -126,6 +126,7 @@ def build(
     pool.numbers[LEAVES] = 0
     pool.numbers[NODES] = 0
     pool.numbers[CANDIDATES] = number
+    pool.numbers[BUILT] = (number + LEAF - 1) // LEAF
     stack = np.empty((64, 4), np.int64)  # start, stop, parent node, is below its parent
     stack[0] = (0, number, -1, 0)
     depth = 1

@@ -161,6 +161,7 @@ def withdraw(pool: Any, selected: Any, index: int) -> None:
                 if value > pool.distances[slot, k - 1]:
                     if pool.neighbours[slot] > index:
                         pool.neighbours[slot] -= 1
+                    pool.seen[slot] = 0  # of what is left its leaf has seen everything
                     continue
                 pool.free_slots[pool.numbers[FREE_SLOTS]] = slot
                 pool.numbers[FREE_SLOTS] += 1

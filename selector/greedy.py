@@ -17,7 +17,7 @@ from selector.identifiers import departed_position, find, fingerprint
 from selector.k_lists import make_lists
 from selector.leaf_tops import greatest_of, is_before, refresh_top
 from selector.leaf_tree import insert_all, remove
-from selector.leaf_updates import bring_up_to_date, catch_up
+from selector.leaf_updates import ALONE, bring_up_to_date, catch_up, catch_up_one
 from selector.nearest import distance, find_nearest, mean_of_nearest
 from selector.pivots import bound_importances, choose_pivots
 from selector.pool import FREE_ROWS, GROUP, KEYED, LEAF, LEAVES, NEXT_ROW, gather, slots_left
@@ -110,7 +110,7 @@ def add_few(
     bound_all(pool, selected, pivots, vectors, bounds, lists_follow)
     groups = (pool.numbers[LEAVES] + GROUP - 1) // GROUP
     top = greatest_of(pool.group_tops, 0, groups)
-    insert_all(pool, vectors, rows, bounds)
+    insert_all(pool, selected.size[0], vectors, rows, bounds)
     if not lists_follow and selected.size[0] >= pool.distances.shape[1]:
         make_foremost_lists(pool, selected, rows, bounds, top)
     return new
@@ -127,7 +127,6 @@ def make_foremost_lists(pool: Any, selected: Any, rows: Any, bounds: Any, top: f
     for i in range(rows.size):
         if rows[i] >= 0 and top < bounds[i] < np.inf:
             places[number] = pool.places[rows[i]]
-            bring_up_to_date(pool, selected, places[number] // LEAF)
             number += 1
     if number:
         make_lists(pool, selected, places[:number])
@@ -170,8 +169,9 @@ def rekey(pool: Any, selected: Any, pivots: Any) -> None:
 
 @njit(cache=True, error_model="numpy")
 def look_at_top(
-    leaves: Any, leaf_count: int, group_tops: Any, slots: Any, rows: Any, codes: Any, seen: int
-) -> Any:
+    leaves: Any, leaf_count: int, group_tops: Any, slots: Any, seen: Any, rows: Any, codes: Any,
+    count: int,
+) -> Any:  # fmt: skip
     """(what, place) of the greatest bound: what must be done about it, or that it is the best.
 
     Equal bounds are all looked at: each must be exact before the first identifier wins.
@@ -188,10 +188,10 @@ def look_at_top(
             if leaves[leaf].top != greatest:
                 continue
             place = leaf * LEAF + leaves[leaf].top_at
-            if leaves[leaf].applied != seen:
-                return STALE, place
             if slots[place] < 0:
                 return BARE, place
+            if leaves[leaf].applied != count and seen[slots[place]] != count:
+                return STALE, place
             if best < 0 or is_before(codes, rows[place], rows[best]):
                 best = place
     return BEST, best
@@ -206,18 +206,24 @@ def find_top(pool: Any, selected: Any) -> Any:
     lanes, points = selected.lanes, selected.vectors.reshape(-1)
     coordinates, boxes, kth_squared = pool.coordinates, pool.boxes, pool.kth_squared
     bounds, slots, rows, codes = pool.bounds, pool.slots, pool.rows, pool.codes
-    distances, neighbours = pool.distances.reshape(-1), pool.neighbours
+    distances, neighbours, seen = pool.distances.reshape(-1), pool.neighbours, pool.seen
     leaves, group_tops = pool.leaves, pool.group_tops
     leaf_count = pool.numbers[LEAVES]
     dimension, k = selected.vectors.shape[1], pool.distances.shape[1]
     count = selected.size[0]
     places = np.empty(1, np.int32)
+    vector = np.empty(dimension, np.float32)
     while True:
-        what, place = look_at_top(leaves, leaf_count, group_tops, slots, rows, codes, count)
-        if what == STALE:
+        what, place = look_at_top(leaves, leaf_count, group_tops, slots, seen, rows, codes, count)
+        if what == STALE and leaves[place // LEAF].alone < ALONE:
+            catch_up_one(
+                place, count, lanes, points, coordinates, kth_squared, bounds, slots, distances,
+                neighbours, seen, rows, codes, leaves, leaf_count, group_tops, vector, k,
+            )  # fmt: skip
+        elif what == STALE:
             catch_up(
                 place // LEAF, count, lanes, points, coordinates, boxes, kth_squared, bounds,
-                slots, distances, neighbours, rows, codes, leaves, leaf_count, group_tops,
+                slots, distances, neighbours, seen, rows, codes, leaves, leaf_count, group_tops,
                 dimension, k,
             )  # fmt: skip
         elif what == BARE:

@@ -13,7 +13,7 @@ from selector.pool import BATCH, FREE_SLOTS, LEAF, LEAVES, NEXT_SLOT, gather
 
 @njit(cache=True, error_model="numpy")
 def make_lists(pool: Any, selected: Any, places: Any) -> None:
-    """Give these bare candidates of up-to-date leaves their lists and exact importances."""
+    """Give these bare candidates their lists and exact importances; leaves may lag behind."""
     dimension = selected.vectors.shape[1]
     number = places.size
     k = pool.distances.shape[1]
@@ -34,6 +34,7 @@ def make_lists(pool: Any, selected: Any, places: Any) -> None:
         leaf = place // LEAF
         pool.slots[place] = slot
         pool.neighbours[slot] = indices[i, 0]
+        pool.seen[slot] = selected.size[0]
         for j in range(k):
             pool.distances[slot, j] = distances[i, j]
         kth = filter_threshold(distances[i, k - 1], dimension)

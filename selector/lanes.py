@@ -96,6 +96,25 @@ def splat_at(typingctx: Any, array: Any, offset: Any) -> tuple[Any, Callable[...
 
 
 @intrinsic
+def prefetch(typingctx: Any, array: Any, offset: Any) -> tuple[Any, Callable[..., Any]]:
+    """Ask for array[offset] of a flat array ahead of its use; no bounds check, no effect."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, word, word, word]),
+            "llvm.prefetch.p0",
+        )
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(function, [address, *(ir.Constant(word, i) for i in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def add_squared_difference(
     typingctx: Any, total: Any, left: Any, right: Any
 ) -> tuple[Any, Callable[..., Any]]:

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from selector.leaf_tops import outranks, refresh_top, set_top
+from selector.leaf_tops import outranks, set_top, top_place
 from selector.pool import (
+    BUILT,
     CANDIDATES,
     FREE_ROWS,
     FREE_SLOTS,
@@ -15,9 +16,10 @@ from selector.pool import (
     NO_LIST,
     NODES,
     ROOT,
-    gather,
     open_leaf,
 )
+
+NEAR_HALF = LEAF // 8  # difference of the halves that a split does not try to lessen
 
 
 @njit(cache=True, error_model="numpy")
@@ -56,8 +58,8 @@ def middle_value(values: Any, at: int) -> Any:
     low = values[at]
     high = values[at]
     for lane in range(1, LEAF):
-        low = min(low, values[at + lane])
-        high = max(high, values[at + lane])
+        low = values[at + lane] if values[at + lane] < low else low
+        high = values[at + lane] if values[at + lane] > high else high
     if low == high:
         return low, True
     best = high
@@ -70,6 +72,8 @@ def middle_value(values: Any, at: int) -> Any:
         if 0 < below < LEAF and abs(2 * below - LEAF) < fewest:
             fewest = abs(2 * below - LEAF)
             best = middle
+        if fewest <= NEAR_HALF:
+            break
         if below < LEAF // 2:
             low = middle
         else:
@@ -78,56 +82,113 @@ def middle_value(values: Any, at: int) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def split(pool: Any, leaf: int, parent: int, dimension: int) -> None:
+def deal_lanes(values: Any, at: int, value: Any, by_lane: bool, order: Any) -> Any:
+    """order (64,) = lanes of values[at:] that are below `value`, then the others; how many are.
+
+    by_lane takes even lanes for those below.
+    """
+    left = 0
+    for lane in range(LEAF):
+        order[left] = lane
+        left += (lane % 2 == 0) if by_lane else (values[at + lane] < value)
+    right = left
+    for lane in range(LEAF):
+        if right < LEAF:
+            order[right] = lane
+        right += (lane % 2 == 1) if by_lane else not (values[at + lane] < value)
+    return left
+
+
+@njit(cache=True, error_model="numpy")
+def deal_field(field: Any, left_at: int, right_at: int, order: Any, left: int, old: Any) -> None:
+    """Rearrange 64 values at left_at: those of order[:left] stay, the others go to right_at."""
+    for lane in range(LEAF):
+        old[lane] = field[left_at + lane]
+    for lane in range(left):
+        field[left_at + lane] = old[order[lane]]
+    for lane in range(left, LEAF):
+        field[right_at + lane - left] = old[order[lane]]
+
+
+@njit(cache=True, error_model="numpy")
+def deal_axes(
+    coordinates: Any, boxes: Any, leaf: int, right: int, dimension: int, order: Any, left: int
+) -> None:
+    """`deal_field` of every coordinate, and the boxes of both leaves."""
+    old = np.empty(LEAF, np.float32)
+    for axis in range(dimension):
+        left_at, right_at = (leaf * dimension + axis) * LEAF, (right * dimension + axis) * LEAF
+        deal_field(coordinates, left_at, right_at, order, left, old)
+        for side, at, count in ((leaf, left_at, left), (right, right_at, LEAF - left)):
+            low, high = coordinates[at], coordinates[at]
+            for lane in range(1, count):
+                x = coordinates[at + lane]
+                low = x if x < low else low
+                high = x if x > high else high
+            boxes[side * 2 * dimension + axis] = low
+            boxes[side * 2 * dimension + dimension + axis] = high
+
+
+@njit(cache=True, error_model="numpy")
+def split(
+    coordinates: Any, boxes: Any, bounds: Any, slots: Any, kth_squared: Any, rows: Any,
+    places: Any, codes: Any, leaves: Any, nodes: Any, group_tops: Any, numbers: Any, leaf: int,
+    parent: int, dimension: int,
+) -> None:  # fmt: skip
     """Halve a full leaf near the median of its widest axis; identical points halve by lane."""
     box = leaf * 2 * dimension
     axis = 0
     for other in range(1, dimension):
-        width = pool.boxes[box + dimension + other] - pool.boxes[box + other]
-        if width > pool.boxes[box + dimension + axis] - pool.boxes[box + axis]:
+        width = boxes[box + dimension + other] - boxes[box + other]
+        if width > boxes[box + dimension + axis] - boxes[box + axis]:
             axis = other
-    value, identical = middle_value(pool.coordinates, (leaf * dimension + axis) * LEAF)
+    first = (leaf * dimension + axis) * LEAF
+    value, identical = middle_value(coordinates, first)
+    order = np.empty(LEAF, np.int64)
+    left = deal_lanes(coordinates, first, value, identical, order)
 
-    vectors = np.empty((LEAF, dimension), np.float32)
-    for lane in range(LEAF):
-        gather(pool.coordinates, leaf * LEAF + lane, vectors[lane])
-    first = leaf * LEAF
-    bounds = pool.bounds[first : first + LEAF].copy()
-    slots = pool.slots[first : first + LEAF].copy()
-    kths = pool.kth_squared[first : first + LEAF].copy()
-    rows = pool.rows[first : first + LEAF].copy()
+    right = numbers[LEAVES]
+    numbers[LEAVES] = right + 1
+    leaves[right].applied, leaves[right].alone = leaves[leaf].applied, leaves[leaf].alone
+    leaves[right].top = -np.inf
+    leaves[right].dirty = 0
+    here, there = leaf * LEAF, right * LEAF
+    deal_axes(coordinates, boxes, leaf, right, dimension, order, left)
+    deal_field(bounds, here, there, order, left, np.empty(LEAF))
+    deal_field(kth_squared, here, there, order, left, np.empty(LEAF, np.float32))
+    old = np.empty(LEAF, np.int32)
+    deal_field(slots, here, there, order, left, old)
+    deal_field(rows, here, there, order, left, old)
+    for side, count in ((leaf, left), (right, LEAF - left)):
+        at = side * LEAF
+        reach = np.float32(-1)
+        for place in range(at, at + count):
+            places[rows[place]] = place
+            reach = kth_squared[place] if kth_squared[place] > reach else reach
+        for place in range(at + count, at + LEAF):
+            bounds[place], kth_squared[place] = -np.inf, np.float32(-1)
+        leaves[side].reach, leaves[side].count = reach, count
+        best = top_place(bounds, slots, rows, codes, side, count)
+        set_top(leaves, numbers[LEAVES], group_tops, side, bounds[best], best - at)
 
-    applied, top = pool.leaves[leaf].applied, pool.leaves[leaf].top
-    right = open_leaf(pool, applied)
-    total = pool.numbers[LEAVES]
-    pool.numbers[LEAVES] = leaf
-    open_leaf(pool, applied)
-    pool.numbers[LEAVES] = total
-    # By its old top the group learns that it loses it, where the right leaf is of another group.
-    pool.leaves[leaf].top = top
-    for lane in range(LEAF):
-        below = lane % 2 == 0 if identical else vectors[lane, axis] < value
-        target = leaf if below else right
-        put(
-            pool.coordinates, pool.boxes, pool.bounds, pool.slots, pool.kth_squared, pool.rows,
-            pool.places, pool.leaves, target, vectors.reshape(-1), lane * dimension, dimension,
-            rows[lane], bounds[lane], slots[lane], kths[lane],
-        )  # fmt: skip
-    refresh_top(pool, leaf)
-    refresh_top(pool, right)
+    node = numbers[NODES]
+    numbers[NODES] = node + 1
+    nodes[node].axis = axis
+    nodes[node].value = value
+    nodes[node].below = ~leaf
+    nodes[node].above = ~right
+    hang_leaf(nodes, numbers, parent, leaf, node)
 
-    node = pool.numbers[NODES]
-    pool.numbers[NODES] = node + 1
-    pool.nodes[node].axis = axis
-    pool.nodes[node].value = value
-    pool.nodes[node].below = ~leaf
-    pool.nodes[node].above = ~right
+
+@njit(cache=True, error_model="numpy")
+def hang_leaf(nodes: Any, numbers: Any, parent: int, leaf: int, child: int) -> None:
+    """Put `child` in the place of a leaf in the tree."""
     if parent < 0:
-        pool.numbers[ROOT] = node
-    elif pool.nodes[parent].below == ~leaf:
-        pool.nodes[parent].below = node
+        numbers[ROOT] = child
+    elif nodes[parent].below == ~leaf:
+        nodes[parent].below = child
     else:
-        pool.nodes[parent].above = node
+        nodes[parent].above = child
 
 
 @njit(cache=True, error_model="numpy")
@@ -143,8 +204,12 @@ def find_leaf(nodes: Any, root: int, flat: Any, at: int) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def insert_all(pool: Any, vectors: Any, new_rows: Any, new_bounds: Any) -> None:
-    """Put candidates without lists where their coordinates lead; rows of -1 are skipped."""
+def insert_all(pool: Any, seen: int, vectors: Any, new_rows: Any, new_bounds: Any) -> None:
+    """Put candidates without lists where their coordinates lead; rows of -1 are skipped.
+
+    A leaf that was built full leaves the tree at the first arrival, for an empty one that has seen
+    all `seen` selected points: halving it would cost ten times more, and touch 64 candidates.
+    """
     coordinates, boxes, bounds = pool.coordinates, pool.boxes, pool.bounds
     slots, kth_squared, rows = pool.slots, pool.kth_squared, pool.rows
     places, leaves, nodes, numbers = pool.places, pool.leaves, pool.nodes, pool.numbers
@@ -156,7 +221,15 @@ def insert_all(pool: Any, vectors: Any, new_rows: Any, new_bounds: Any) -> None:
             continue
         leaf, parent = find_leaf(nodes, numbers[ROOT], flat, i * dimension)
         while leaves[leaf].count == LEAF:
-            split(pool, leaf, parent, dimension)
+            if leaf < numbers[BUILT]:
+                empty = open_leaf(pool, seen)
+                hang_leaf(nodes, numbers, parent, leaf, ~empty)
+                leaf = empty
+                break
+            split(
+                coordinates, boxes, bounds, slots, kth_squared, rows, places, codes, leaves,
+                nodes, group_tops, numbers, leaf, parent, dimension,
+            )  # fmt: skip
             leaf, parent = find_leaf(nodes, numbers[ROOT], flat, i * dimension)
         bound = new_bounds[i]
         place = put(

@@ -1,8 +1,9 @@
 """The arrays of the candidates: leaves of 64 lanes in a k-d tree, with k-lists for some of them.
 
-A leaf lags behind: `applied` says how many selected points its k-lists have seen, the rest are the
-suffix of the selected points. A candidate without a list carries only an upper bound of its
-importance. Kernels take a `Pool` and never allocate in it: the owner grows its arrays before.
+A leaf lags behind: `applied` says how many selected points all its k-lists have seen, the rest are
+the suffix of the selected points; a list made in between has `seen` more of them. A candidate
+without a list carries only an upper bound of its importance. Kernels take a `Pool` and never
+allocate in it: the owner grows its arrays before.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ NO_LIST = -1
 LEAF_FIELDS = np.dtype(
     [
         ("top", np.float64),  # greatest importance bound in the leaf, -inf when empty
-        ("applied", np.int64),  # selected points its lists have seen
+        ("applied", np.int32),  # selected points all its lists have seen
+        ("alone", np.int32),  # lists brought up to date one by one since
         ("reach", np.float32),  # no list has a k-th distance² beyond this; -1 without lists
         ("count", np.int32),
         ("top_at", np.int32),  # lane of the top
@@ -32,7 +34,10 @@ NODE_FIELDS = np.dtype(
     [("value", np.float32), ("axis", np.int32), ("below", np.int32), ("above", np.int32)]
 )
 # Indices into Pool.numbers.
-LEAVES, NODES, ROOT, CANDIDATES, FREE_SLOTS, NEXT_SLOT, FREE_ROWS, NEXT_ROW, KEYED = range(9)
+(
+    LEAVES, NODES, ROOT, CANDIDATES, FREE_SLOTS, NEXT_SLOT, FREE_ROWS, NEXT_ROW, KEYED, BUILT,
+    NUMBERS,
+) = range(11)  # fmt: skip
 
 
 class Pool(NamedTuple):
@@ -49,11 +54,12 @@ class Pool(NamedTuple):
     group_tops: NDArray[np.float64]  # (leaves / 64,)
     distances: NDArray[np.float64]  # (slots, k) ascending
     neighbours: NDArray[np.int32]  # (slots,) index of the nearest selected point
+    seen: NDArray[np.int32]  # (slots,) selected points that a list knew when it was made
     free_slots: NDArray[np.int32]  # (slots,) a stack
     places: NDArray[np.int32]  # (rows,) leaf * 64 + lane
     codes: NDArray[np.uint64]  # (rows, 2) identifiers; their order breaks ties
     free_rows: NDArray[np.int32]  # (rows,) a stack
-    numbers: NDArray[np.int64]  # (9,)
+    numbers: NDArray[np.int64]  # (NUMBERS,)
 
 
 def empty_pool(dimension: int, k: int, leaves: int, slots: int, rows: int) -> Pool:
@@ -72,11 +78,12 @@ def empty_pool(dimension: int, k: int, leaves: int, slots: int, rows: int) -> Po
         group_tops=np.full(groups, -np.inf),
         distances=np.empty((slots, k)),
         neighbours=np.empty(slots, np.int32),
+        seen=np.empty(slots, np.int32),
         free_slots=np.empty(slots, np.int32),
         places=np.empty(rows, np.int32),
         codes=np.empty((rows, 2), np.uint64),
         free_rows=np.empty(rows, np.int32),
-        numbers=np.zeros(9, np.int64),
+        numbers=np.zeros(NUMBERS, np.int64),
     )
     pool.leaves["top"] = -np.inf
     pool.numbers[ROOT] = ~0
@@ -100,7 +107,7 @@ def grown_pool(pool: Pool, leaves: int, slots: int, rows: int) -> Pool:
     }
     lengths = {name: width * leaves for name, width in per_leaf.items()}
     lengths["group_tops"] = leaves // GROUP
-    lengths |= dict.fromkeys(("distances", "neighbours", "free_slots"), slots)
+    lengths |= dict.fromkeys(("distances", "neighbours", "seen", "free_slots"), slots)
     lengths |= dict.fromkeys(("places", "codes", "free_rows"), rows)
     grown = {}
     for name, length in lengths.items():
@@ -125,6 +132,7 @@ def open_leaf(pool: Any, applied: int) -> Any:
     dimension = pool.boxes.size // (2 * pool.leaves.size)
     pool.leaves[leaf].top = -np.inf
     pool.leaves[leaf].applied = applied
+    pool.leaves[leaf].alone = 0
     pool.leaves[leaf].reach = np.float32(-1)
     pool.leaves[leaf].count = 0
     pool.leaves[leaf].top_at = 0
