@@ -15,7 +15,7 @@ from selector.nearest import distance, find_nearest
 from selector.pool import FREE_SLOTS, KEYED, LEAF, LEAVES, NO_LIST, gather
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def count_for_neighbours(pool: Any, selected: Any, rows: Any) -> None:
     """Count each of these candidates for its nearest selected point, before it is evicted."""
     vector = np.empty((1, selected.vectors.shape[1]), np.float32)
@@ -34,7 +34,7 @@ def count_for_neighbours(pool: Any, selected: Any, rows: Any) -> None:
         selected.evicted_near[nearest] += 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def take_out_all(
     pool: Any, selected: Any, table: Any, departed: Any, rows: Any, evicted: bool
 ) -> None:
@@ -117,7 +117,7 @@ def find_lowest(
     return lowest
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def evict_lowest(
     pool: Any, selected: Any, table: Any, departed: Any, number: int, warm_up: int, seed: Any,
     importances: Any, codes: Any,

@@ -99,7 +99,7 @@ def bound_all(
     bound_importances(pivots, vectors, bounds)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def add_few(
     pool: Any, selected: Any, pivots: Any, table: Any, departed: Any, codes: Any, vectors: Any,
     rows: Any, lists_follow: bool,
@@ -116,7 +116,7 @@ def add_few(
     return new
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def make_foremost_lists(pool: Any, selected: Any, rows: Any, bounds: Any, top: float) -> None:
     """Lists for arrivals bounded above the `top` of all before: the next selection needs them.
 
@@ -135,7 +135,7 @@ def make_foremost_lists(pool: Any, selected: Any, rows: Any, bounds: Any, top: f
             refresh_top(pool, places[i] // LEAF)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def rekey(pool: Any, selected: Any, pivots: Any) -> None:
     """Bound every candidate anew; exactly while at most k points are selected."""
     count = selected.size[0]
@@ -197,7 +197,7 @@ def look_at_top(
     return BEST, best
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def find_top(pool: Any, selected: Any) -> Any:
     """Place of the candidate of greatest importance, the first identifier of equals.
 
@@ -264,7 +264,7 @@ def find_first(pool: Any) -> Any:
     return best
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def find_best(pool: Any, selected: Any, pivots: Any, warm_up: int, seed: Any) -> Any:
     """Place of the next pick: by draw in the warm-up, else by importance; else as `find_top`."""
     count = selected.size[0]
@@ -279,7 +279,7 @@ def find_best(pool: Any, selected: Any, pivots: Any, warm_up: int, seed: Any) ->
     return find_top(pool, selected)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def importance_of_one(k: int, selected: Any, vector: Any) -> Any:
     """Exact importance and nearest distance of a vector (1, d)."""
     distances = np.empty((1, k))
@@ -298,7 +298,7 @@ def separation_from(vectors: Any, number: int, vector: Any) -> Any:
     return closest
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def select_points(
     pool: Any, selected: Any, pivots: Any, table: Any, departed: Any, wanted: int, warm_up: int,
     seed: Any, frozen: bool, separation: float, done: Any, importances: Any, vectors: Any,

@@ -44,7 +44,7 @@ def make_lists(pool: Any, selected: Any, places: Any) -> None:
         pool.bounds[place] = mean_of_nearest(distances[i], selected.size[0])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def make_every_list(pool: Any, selected: Any) -> None:
     """Make every importance exact; there is room for every list."""
     bring_all_up_to_date(pool, selected)

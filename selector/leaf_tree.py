@@ -129,7 +129,7 @@ def deal_axes(
             boxes[side * 2 * dimension + dimension + axis] = high
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def split(
     coordinates: Any, boxes: Any, bounds: Any, slots: Any, kth_squared: Any, rows: Any,
     places: Any, codes: Any, leaves: Any, nodes: Any, group_tops: Any, numbers: Any, leaf: int,
@@ -180,7 +180,7 @@ def split(
     hang_leaf(nodes, numbers, parent, leaf, node)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def hang_leaf(nodes: Any, numbers: Any, parent: int, leaf: int, child: int) -> None:
     """Put `child` in the place of a leaf in the tree."""
     if parent < 0:
@@ -203,7 +203,7 @@ def find_leaf(nodes: Any, root: int, flat: Any, at: int) -> Any:
     return ~child, parent
 
 
-@njit(cache=True, error_model="numpy")
+@njit(inline="always")
 def insert_all(pool: Any, seen: int, vectors: Any, new_rows: Any, new_bounds: Any) -> None:
     """Put candidates without lists where their coordinates lead; rows of -1 are skipped.
 
