@@ -10,14 +10,10 @@ Every analysis embeds anew, which is most of its time. Patch files are read over
 is not measured.
 """
 
-import argparse
-import json
 import os
-import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.report import Bar, Result, arguments_of, conclude, measure, opened, print_figures
 from campaign.analysis.decorrelation import decorrelation_times, distance_curve
 from campaign.analysis.drift_analysis import REFERENCE_PATCHES, Period, drift_between
 from campaign.analysis.embedding import SHIPPED, EmbeddedSnapshot, embed_run
@@ -41,8 +38,6 @@ from continuum.patch_files import write_patches
 from continuum.patches import PatchBatch
 from ml.metric.criteria import Embedding
 from ml.patch_set import CHANNELS, PatchSet
-
-Result = dict[str, Any]
 
 PROTEINS, DIMENSION, SIDE_NM = 300, 9, 1000.0
 MILLION = 1_000_000
@@ -253,66 +248,52 @@ def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+# How often each analysis embeds a million patches: the metric 30,000 and five transforms of each.
 EMBEDDED = {"decorrelation": 1.0, "space": 1.0, "drift": 1.0, "coverage": 0.0, "metric": 0.18}
-"""How often each analysis embeds a million patches: the metric 30,000 and five transforms."""
-
-
-def judged(result: Result) -> list[Result]:
-    """The bars, of the sections that were measured: each analysis with its own embedding."""
-    rows = []
-    embedding_s = result.get("embedding", {}).get("s_for_1000000_patches")
-    for section, times in EMBEDDED.items():
-        if section in result and embedding_s is not None:
-            own = result[section]["s_for_1000000_patches"]
-            name = f"s for 1,000,000 patches, {section} with its embedding"
-            rows.append((name, own + times * embedding_s, REQUIRED_S))
-    peak = max(result[name]["peak_gb"] for name in SECTIONS if name in result)
-    rows.append(("GB at most, of one process", peak, REQUIRED_GB))
-    return [
-        {"measure": name, "measured": value, "required": bar, "met": bool(value <= bar)}
-        for name, value, bar in rows
-    ]
+WITH_EMBEDDING = "s_for_1000000_patches_with_embedding"
+BARS = (
+    *(
+        Bar(
+            name,
+            f"{name} with its embedding, s for 1M patches",
+            WITH_EMBEDDING,
+            REQUIRED_S,
+            at_least=False,
+        )
+        for name in EMBEDDED
+    ),
+    *(
+        Bar(name, f"{name}, GB at most in one process", "peak_gb", REQUIRED_GB, at_least=False)
+        for name in SECTIONS
+    ),
+)
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of a million patches")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION")
+    parser = arguments_of(__doc__, "a tenth of a million patches", SECTIONS)
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--millions", type=float, help="of patches; 3 unless --quick")
     arguments = parser.parse_args()
     millions = arguments.millions or (0.1 if arguments.quick else 3.0)
     benchmark = Benchmark(quick=arguments.quick, cores=arguments.cores, millions=millions)
-    result: Result = {
-        "machine": {
-            "cores": arguments.cores,
-            "python": platform.python_version(),
-            "load_average_before": os.getloadavg()[0],
-        },
-        "quick": arguments.quick,
-        "millions_of_patches": millions,
-    }
+    result = opened(arguments.quick, cores_used=arguments.cores)
+    result["millions_of_patches"] = millions
     for section in arguments.only or SECTIONS:
-        run: Callable[[], Result] = getattr(benchmark, section)
         _forget_peak()
-        result[section] = run()
+        measure(benchmark, (section,), result)
         result[section]["peak_gb"] = _peak_gb()
-        for key, value in result[section].items():
-            print(f"  {section}.{key} = {f'{value:.4g}' if isinstance(value, float) else value}")
-    result["bars"] = judged(result)
-    result["all_analyses_one_after_another_s"] = sum(
-        row["measured"] for row in result["bars"] if row["required"] == REQUIRED_S
-    )
-    load = result["machine"]["load_average_after"] = os.getloadavg()[0]
-    for row in result["bars"]:
-        verdict = "met" if row["met"] else "MISSED"
-        print(f"{row['measure']}: {row['measured']:.4g} (at most {row['required']:g}): {verdict}")
-    if load > arguments.cores + 0.5:
-        print(f"load average {load:.2f}: other work shared the machine, times are upper bounds")
-    if arguments.json:
-        print(json.dumps(result))
+    if "embedding" in result:
+        embedding_s = result["embedding"]["s_for_1000000_patches"]
+        for section in EMBEDDED.keys() & result.keys():
+            own_s = result[section]["s_for_1000000_patches"]
+            result[section][WITH_EMBEDDING] = own_s + EMBEDDED[section] * embedding_s
+        result["all_analyses_one_after_another_s"] = sum(
+            result[section].get(WITH_EMBEDDING, 0.0) for section in EMBEDDED.keys() & result.keys()
+        )
+    for section in arguments.only or SECTIONS:
+        print_figures(section, result[section])
+    conclude(result, BARS, as_json=arguments.json, busy=arguments.cores + 0.5)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,7 @@ average is printed with them. A bar is held against the worst of the kinds of da
 in 50 s: no pool of a million, fewer rounds, not every kind.
 """
 
-import argparse
-import json
-import os
-import platform
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
+from benchmarks.report import Bar, Result, arguments_of, conclude, measure, opened, print_figures
 from benchmarks.selection_peers import dynim_iteration_ms, measure_k1, rerank_iteration_ms
 from benchmarks.selector_cost import (
     KINDS,
@@ -26,25 +18,23 @@ from benchmarks.selector_cost import (
 )
 from benchmarks.selector_order import count_mismatches
 
-Result = dict[str, Any]
-
-# Section, label, key, required, aim, larger is better; of keys with * the worst counts.
-BARS: tuple[tuple[str, str, str, float, float | None, bool], ...] = (
-    ("order", "mismatches with brute force", "mismatches", 0, None, False),
-    ("pool_35k", "greedy pick, pool 35k, us", "*.greedy_pick_us", 10, 5, False),
-    ("pool_350k", "greedy pick, pool 350k, us", "*.greedy_pick_us", 35, 20, False),
-    ("pool_1m", "greedy pick, pool 1M, us", "*.greedy_pick_us", 80, 50, False),
-    ("pool_35k", "add 10 + select 1, p50, 35k, us", "*.add_10_select_1_p50_us", 150, 40, False),
-    ("pool_1m", "add 10 + select 1, p50, 1M, us", "*.add_10_select_1_p50_us", 200, 80, False),
-    ("pool_35k", "exact ingest per candidate, us", "*.ingest_exact_us", 2.5, 1.4, False),
-    ("pool_35k", "bound-only ingest per candidate, us", "*.ingest_bound_us", 0.8, 0.3, False),
-    ("stream", "bounded stream against dynim", "*.ratio_to_dynim", 95, 250, True),
-    ("memory", "numeric bytes per candidate", "numeric_b", 64, None, False),
-    ("memory", "bytes per candidate with integer id", "with_integer_id_b", 128, 96, False),
-    ("memory", "bytes per candidate with string id", "with_string_id_b", 128, 96, False),
-    ("history", "durable append per call, us", "durable_append_wall_us", 500, 200, False),
-    ("history", "snapshot of 35k, ms", "snapshot_35k_wall_ms", 20, 5, False),
-    ("k1", "k = 1 against fpsample", "*.ratio_to_fpsample", 4, 8, True),
+# Of keys with * the worst kind of data counts.
+BARS = (
+    Bar("order", "mismatches with brute force", "mismatches", 0, at_least=False),
+    Bar("pool_35k", "greedy pick, pool 35k, us", "*.greedy_pick_us", 10, 5, False),
+    Bar("pool_350k", "greedy pick, pool 350k, us", "*.greedy_pick_us", 35, 20, False),
+    Bar("pool_1m", "greedy pick, pool 1M, us", "*.greedy_pick_us", 80, 50, False),
+    Bar("pool_35k", "add 10 + select 1, p50, 35k, us", "*.add_10_select_1_p50_us", 150, 40, False),
+    Bar("pool_1m", "add 10 + select 1, p50, 1M, us", "*.add_10_select_1_p50_us", 200, 80, False),
+    Bar("pool_35k", "exact ingest per candidate, us", "*.ingest_exact_us", 2.5, 1.4, False),
+    Bar("pool_35k", "bound-only ingest per candidate, us", "*.ingest_bound_us", 0.8, 0.3, False),
+    Bar("stream", "bounded stream against dynim", "*.ratio_to_dynim", 95, 250),
+    Bar("memory", "numeric bytes per candidate", "numeric_b", 64, at_least=False),
+    Bar("memory", "bytes per candidate with integer id", "with_integer_id_b", 128, 96, False),
+    Bar("memory", "bytes per candidate with string id", "with_string_id_b", 128, 96, False),
+    Bar("history", "durable append per call, us", "durable_append_wall_us", 500, 200, False),
+    Bar("history", "snapshot of 35k, ms", "snapshot_35k_wall_ms", 20, 5, False),
+    Bar("k1", "k = 1 against fpsample", "*.ratio_to_fpsample", 4, 8),
 )
 
 
@@ -113,101 +103,16 @@ SECTIONS = (
 QUICK_SECTIONS = tuple(name for name in SECTIONS if name != "pool_1m")
 
 
-def judged(result: Result) -> list[Result]:
-    """One row a bar whose section was measured."""
-    rows = []
-    for section, label, key, required, aim, larger in BARS:
-        measured = result.get(section, {})
-        if key.startswith("*."):
-            values = [row[key[2:]] for row in measured.values() if key[2:] in row]
-        else:
-            values = [measured[key]] if key in measured else []
-        if not values:
-            continue
-        worst = min(values) if larger else max(values)
-        rows.append(
-            {
-                "measure": label,
-                "key": f"{section}.{key}",
-                "measured": worst,
-                "required": required,
-                "aim": aim,
-                "larger_is_better": larger,
-                "met": _meets(worst, required, larger),
-                "aim_met": None if aim is None else _meets(worst, aim, larger),
-            }
-        )
-    return rows
-
-
-def _meets(value: float, bar: float, larger: bool) -> bool:
-    return value >= bar if larger else value <= bar
-
-
-def print_table(rows: list[Result]) -> None:
-    """measure | measured | required | aim."""
-    print(f"\n{'measure':38} | {'measured':>10} | {'required':>10} | {'aim':>8} |")
-    for row in rows:
-        sign = ">=" if row["larger_is_better"] else "<="
-        aim = "" if row["aim"] is None else f"{row['aim']:g}"
-        verdict = ("met, aim met" if row["aim_met"] else "met") if row["met"] else "MISSED"
-        print(
-            f"{row['measure']:38} | {row['measured']:10.4g} | {sign} {row['required']:>7g} |"
-            f" {aim:>8} | {verdict}"
-        )
-
-
-def print_section(section: str, measured: Result, depth: int = 1) -> None:
-    """Every figure on a line of its own."""
-    for key, value in measured.items():
-        if isinstance(value, dict):
-            print_section(f"{section}.{key}", value, depth + 1)
-        else:
-            shown = f"{value:.4g}" if isinstance(value, float) else value
-            print(f"  {section}.{key} = {shown}")
-
-
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fits in 50 s")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    parser.add_argument(
-        "--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)}"
-    )
-    arguments = parser.parse_args()
+    arguments = arguments_of(__doc__, "fits in 50 s", SECTIONS).parse_args()
     benchmark = Benchmark(quick=arguments.quick)
-    result: Result = {
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "load_average_before": os.getloadavg()[0],
-        },
-        "quick": arguments.quick,
-    }
-    print(f"{_processor()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.2f}")
+    result = opened(arguments.quick)
     for section in arguments.only or (QUICK_SECTIONS if arguments.quick else SECTIONS):
-        run: Callable[[], Result] = getattr(benchmark, section)
-        start = time.perf_counter()
-        result[section] = run()
-        print(f"{section}: measured in {time.perf_counter() - start:.0f} s", flush=True)
-        print_section(section, result[section])
-    load = result["machine"]["load_average_after"] = os.getloadavg()[0]
-    result["bars"] = judged(result)
-    print_table(result["bars"])
+        measure(benchmark, (section,), result)
+        print_figures(section, result[section])
     if "stream" in result and "ratio_to_dynim" not in result["stream"]["walk"]:
         print("dynim is not importable (it is not on PyPI): its stream was not run beside ours")
     if "k1" in result and "ratio_to_fpsample" not in result["k1"]["gauss"]:
         print("fpsample is not importable: k = 1 was run beside a plain float32 loop only")
-    if load > 1.5:
-        print(f"load average {load:.2f}: other work shared the machine, times are upper bounds")
-    if arguments.json:
-        print(json.dumps(result))
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+    conclude(result, BARS, as_json=arguments.json)
