@@ -57,11 +57,14 @@ def begin(*words: object, log: Path) -> "subprocess.Popen[bytes]":
         )
 
 
-def wait_until(condition: Callable[[], object], what: str) -> object:
-    """Its first true value."""
+def wait_until(
+    condition: Callable[[], object], what: str, driver: "subprocess.Popen[bytes] | None" = None
+) -> object:
+    """Its first true value, which no campaign brings about whose `driver` has ended."""
     deadline = time.monotonic() + PATIENCE_S
     while not (found := condition()):
         assert time.monotonic() < deadline, f"in vain: {what}"
+        assert driver is None or driver.poll() is None, f"the campaign ended before {what}"
         time.sleep(0.1)
     return found
 

@@ -1,6 +1,7 @@
 """A campaign on Ray selects what it selects without, whatever is killed on the way."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.campaign.ray_laboratory import (
     wait_until,
 )
 
-SNAPSHOTS = 9
+SNAPSHOTS = 14  # two or three pass from one kill to the next
 ACTORS = ("Embedder", "Pilot", "Intake", "RankLauncher", "CampaignActor")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -43,21 +44,22 @@ def clean(tmp_path):
             process.kill()
 
 
-def kill_in_turn(run: Path, names: tuple[str, ...]) -> None:
+def kill_in_turn(run: Path, names: tuple[str, ...], driver: subprocess.Popen) -> None:
     """One after the other, each after the campaign has come on by a snapshot."""
     for name in names:
         before = ingested(run)
-        wait_until(lambda before=before: ingested(run) > before, f"a snapshot before {name} dies")
-        found = wait_until(lambda name=name: actor(run, name), f"{name} runs")
+        coming = f"a snapshot before {name} dies"
+        wait_until(lambda before=before: ingested(run) > before, coming, driver)
+        found = wait_until(lambda name=name: actor(run, name), f"{name} runs", driver)
         found.kill()
 
 
 def test_whatever_is_killed_the_picks_are_those_of_an_undisturbed_campaign(clean, undisturbed):
     run, log = clean / "run", clean / "log"
     driver = begin("run", "small", "--out", run, "--snapshots", SNAPSHOTS, log=log)
-    kill_in_turn(run, ACTORS)
+    kill_in_turn(run, ACTORS, driver)
     before = ingested(run)
-    wait_until(lambda: ingested(run) > before, "the new coordinator takes a snapshot in")
+    wait_until(lambda: ingested(run) > before, "the new coordinator takes a snapshot in", driver)
     actor(run, "raylet").kill()
     assert driver.wait(120) == 1
     assert "Error: the local Ray cluster died" in log.read_text()
@@ -66,7 +68,7 @@ def test_whatever_is_killed_the_picks_are_those_of_an_undisturbed_campaign(clean
     before, taken_over = ingested(run), shells(run)
     assert taken_over >= 2  # the coordinator was killed once
     driver = begin("resume", run, log=log)
-    wait_until(lambda: shells(run) > taken_over, "a coordinator takes over")
+    wait_until(lambda: shells(run) > taken_over, "a coordinator takes over", driver)
     mark = json.loads((run / "control" / "cluster.json").read_text())["mark"]
     driver.kill()
     driver.wait()
