@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.bridge import PATCHES, through_ray, through_the_folder
 from benchmarks.campaign_share import measure_share
-from benchmarks.coordinator import measure_decisions, measure_restart, rules_of
+from benchmarks.coordinator import measure_decisions, measure_restart
 from benchmarks.pilots import measure_pilots
 
 Result = dict[str, Any]
@@ -60,7 +60,7 @@ class Benchmark:
         folder = self.folder / "journal"
         if not folder.exists():
             self.coordinator()
-        return measure_restart(folder, rules_of(*self.journal))
+        return measure_restart(folder, *self.journal)
 
     def campaign(self) -> Result:
         """Our own CPU and the occupancy of MD slots in a real campaign."""
@@ -127,8 +127,9 @@ def print_details(result: Result) -> None:
         found = result["restart"]
         print(
             f"restart: {found['patches']:,} patches, {found['jobs']:,} jobs, {found['records']:,}"
-            f" records in {found['fold_s']:.2f} s, then {found['candidates']:,} candidates and"
-            f" {found['snapshots_selected_again']} snapshots again"
+            f" records in {found['open_s'] + found['fold_s']:.2f} s, then {found['candidates']:,}"
+            f" candidates and {found['snapshots_selected_again']} snapshots again in"
+            f" {found['select_again_s']:.2f} s, {found['peak_resident_mb']:.0f} MB"
         )
     if "campaign" in result:
         found = result["campaign"]
