@@ -166,6 +166,20 @@ async def test_a_pilot_tells_completions_until_it_hears_that_they_are_known(tmp_
 
 
 @in_loop
+async def test_jobs_can_come_with_the_question_what_has_ended(tmp_path):
+    pilot = Pilot(str(tmp_path), 0, 1, EnginesSection(), None)
+    try:
+        asked = asyncio.create_task(pilot.ended(0, 50.0, [spec(tmp_path, 1).to_json()]))
+        await settle()
+        assert await pilot.in_hand() == [spec(tmp_path, 1).job]
+        assert [each.job for _, each in completions(await asked)] == [spec(tmp_path, 1).job]
+        again = pilot.ended(1, 50.0, [spec(tmp_path, 2).to_json()])
+        assert [each.job for _, each in completions(await again)] == [spec(tmp_path, 2).job]
+    finally:
+        await pilot.close()
+
+
+@in_loop
 async def test_a_job_that_is_in_a_slot_goes_on_as_the_attempt_last_asked_for(tmp_path):
     pilot = Pilot(str(tmp_path), 0, 1, EnginesSection(), None)
     try:
