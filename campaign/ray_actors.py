@@ -22,7 +22,7 @@ from campaign.molecular_dynamics.worker_pool import SlotPool
 from campaign.mpi_launcher import LaunchEnd, LaunchSettings, MpiLauncher
 from campaign.process_identity import die_with_parent
 
-_POOL_LOOK_S = 0.2  # for what no worker says: time limits
+_POOL_LOOK_S = 10.0  # at most, where no worker says anything and none is due
 _GATHER_S = 0.005  # after a completion, for others that come with it in one message and one sync
 _LAUNCHER_LOOK_S = 0.5
 
@@ -115,7 +115,7 @@ class Pilot:
         while True:
             asyncio.get_running_loop().add_reader(self._pool.fileno(), self._hear)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_POOL_LOOK_S):
+                async with asyncio.timeout(min(_POOL_LOOK_S, self._pool.patience_s())):
                     await self._spoken.wait()
             if self._spoken.is_set():
                 await asyncio.sleep(_GATHER_S)

@@ -37,7 +37,7 @@ INTAKE = "intake"
 NAMESPACE_VARIABLE = "BILAYER_RAY_NAMESPACE"
 _ASK_S = 1.0
 _LONG_S = 5.0
-_LOOK_S = 0.25
+_LOOK_S = 1.0
 _RESTART_LOOK_S = 0.2
 ONCE = {"max_task_retries": 0}  # for calls that are asked again anyway
 

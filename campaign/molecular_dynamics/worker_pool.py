@@ -112,6 +112,11 @@ class SlotPool:
         """A descriptor that is readable when a worker has something to say to `poll`."""
         return self._selector.fileno()
 
+    def patience_s(self) -> float:
+        """Until the first worker is overdue, if none has anything to say; infinite if none runs."""
+        due = min((slot.due_s() for slot in self._usable()), default=float("inf"))
+        return max(0.0, due - time.monotonic())
+
     def worker_pids(self) -> dict[int, int]:
         """Process of each slot."""
         return {slot.number: slot.process.pid for slot in self._slots}
@@ -198,9 +203,8 @@ class SlotPool:
 
     def _listen(self, deadline: float) -> None:
         """Take in what workers said; waits until one speaks, is overdue, or the deadline."""
-        now = time.monotonic()
-        due = min((slot.due_s() for slot in self._usable()), default=float("inf"))
-        wait_s = 0.0 if self._completed else max(0.0, min(deadline, due) - now)
+        left_s = max(0.0, deadline - time.monotonic())
+        wait_s = 0.0 if self._completed else min(left_s, self.patience_s())
         for key, _ in self._selector.select(wait_s):
             slot = self._slots[key.data]
             if said := os.read(key.fd, _READ_BYTES):

@@ -121,6 +121,16 @@ def test_a_result_is_told_only_once_its_name_is_durable(folder, monkeypatch):
     assert synced == 2 * [spec.result_path.parent]
 
 
+def test_a_pool_says_how_long_it_can_be_left_alone(folder):
+    with pool_of(folder) as pool:
+        assert 0.0 < pool.patience_s() <= 300.0  # until it must have started
+        assert run_all(pool, [spec_of(folder, 0)])
+        assert pool.patience_s() == float("inf")
+        pool.start(spec_of(folder, 1, engine="command", seed=1, time_limit_s=0.5))
+        assert 0.0 < pool.patience_s() <= 0.5
+        assert pool.poll(PATIENCE_S)[0].failure == "timeout"
+
+
 def test_results_do_not_depend_on_slots(folder):
     crcs = []
     for slots in (1, 2):
