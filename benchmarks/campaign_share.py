@@ -1,8 +1,12 @@
 """What a real campaign on Ray spends on itself: CPU of every process by what it is, and occupancy.
 
-CPU times are read from the kernel twice a second. The ranks and the MD workers are the campaign's
-work; everything else is ours: driver, coordinator (with selector and feedback), intake, embedders,
-pilots, launcher, mpiexec, and all of Ray's own processes.
+CPU times are read from the kernel twice a second. The work is that of the ranks and of the MD
+workers, with what these spend on files and messages. Ours is everything else but embedding: driver,
+coordinator (with selector, journal and the inversion of feedback), intake, pilots, launcher,
+mpiexec, and all of Ray's own processes. The embedders are told apart and are neither: what they do
+between start and end is the network. The share is ours over the work from the first job to the last
+selection, when everything has been imported, compiled kernels have been loaded and Ray is up; what
+the start and the end add to it is told as well, and matters less the longer a campaign is.
 """
 
 import json
@@ -22,12 +26,12 @@ from campaign.ray_cluster import MARK, RECORD
 from campaign.run_story import tell
 
 ROOT = Path(__file__).resolve().parents[1]
-WORK = ("ranks", "MD workers")
+WORK, EMBEDDING = ("ranks", "MD workers"), "embedders"
 ACTORS = {
     "ray::CampaignActor": "coordinator",
     "ray::Intake": "intake",
     "ray::RankLauncher": "launcher",
-    "ray::Embedder": "embedders",
+    "ray::Embedder": EMBEDDING,
     "ray::Pilot": "pilots",
 }
 LOOK_S, SEARCH_S = 0.5, 2.0
@@ -137,7 +141,8 @@ def measure_share(run: Path, words: Sequence[str]) -> dict[str, object]:
 def _share(cpu_s: dict[str, float]) -> float:
     """Ours as a part of the work's."""
     work = sum(cpu_s.get(part, 0.0) for part in WORK)
-    return (sum(cpu_s.values()) - work) / work
+    ours = sum(used for part, used in cpu_s.items() if part not in (*WORK, EMBEDDING))
+    return ours / work
 
 
 def _resolved(run: Path) -> str:

@@ -30,7 +30,7 @@ from continuum.parameters import Model
 from continuum.patches import PatchBatch
 
 MEMBRANE = "laptop-pre-campaign"
-WARM_UP_S = 1.0
+WARM_UP_S = 1.0  # after the worker of each slot has ended a job
 
 
 class Watch:
@@ -39,8 +39,9 @@ class Watch:
     `pilot` is its process; CPU is that of this process, of the pilot and of its workers.
     """
 
-    def __init__(self, pilot: psutil.Process) -> None:
-        self._pilot = pilot
+    def __init__(self, pilot: psutil.Process, slots: int) -> None:
+        self._pilot, self._slots = pilot, slots
+        self._up: dict[int, float] = {}  # when each slot ended its first job
         self._warm: tuple[float, float, int] | None = None  # s, CPU s, jobs ended before
         self.started_s: list[float] = []
         self.ended_s: list[float] = []
@@ -53,15 +54,19 @@ class Watch:
                 self.started_s.append(now_s)
             case JobFinished():
                 self.ended_s.append(now_s)
-                if self._warm is None and now_s > self.ended_s[0] + WARM_UP_S:
+                self._up.setdefault(state.jobs[event.job].slot, now_s)
+                if self._warm is None and self._all_warm(now_s):
                     self._warm = now_s, self._cpu_s(), len(self.ended_s)
             case JobFailed():
                 self.failed += 1
 
+    def _all_warm(self, now_s: float) -> bool:
+        return len(self._up) == self._slots and now_s > max(self._up.values()) + WARM_UP_S
+
     def rates(self) -> dict[str, float]:
         """From the end of the warm-up to the last start, and to the last end for the CPU."""
         if self._warm is None:
-            raise RuntimeError("too few jobs: they ended within the warm-up")
+            raise RuntimeError("too few jobs: they ended before all workers were warm")
         begin, cpu_s, before = self._warm
         end = self.started_s[-1]
         started, ended = (
@@ -81,7 +86,7 @@ class Watch:
 
 
 def measure_pilots(run: Path, jobs: int, slots: int) -> dict[str, float]:
-    """Jobs a second from a second after the first result until the queue runs dry.
+    """Jobs a second from when all workers are warm until the queue runs dry.
 
     This process is connected to a cluster, in a namespace of its own.
     """
@@ -107,7 +112,7 @@ def measure_pilots(run: Path, jobs: int, slots: int) -> dict[str, float]:
     state = initial_state(rules)
     apply(state, OPENED)
     pid = ray.get(actor.__ray_call__.remote(lambda pilot: os.getpid()))
-    journal, watch = Journal.create(run / "journal"), Watch(psutil.Process(pid))
+    journal, watch = Journal.create(run / "journal"), Watch(psutil.Process(pid), slots)
     journal.append(OPENED, time.time())
     coordinator = Coordinator(
         state, journal, shell, FirstComeSelection(), lambda snapshot: snapshot, watch=watch

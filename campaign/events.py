@@ -250,7 +250,9 @@ def from_json(tree: dict[str, Any]) -> Event:
     made = KINDS.get(kind) if isinstance(kind, str) else None
     if made is None:
         raise EventError(f"{kind!r} is no kind of event of this version")
-    values = {name: value for name, value in tree.items() if name not in ("kind", "t")}
+    values = tree.copy()
+    del values["kind"]
+    values.pop("t", None)  # of the journal's envelope
     try:
         for name, build in _TUPLES.get(made, ()):
             if name in values:

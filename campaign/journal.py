@@ -215,7 +215,7 @@ def _take_records(path: Path, data: bytes, records: list[Record]) -> int:
     at = len(PREAMBLE)
     while (end := _whole_record(data, at, len(records), len(records))) is not None:
         try:
-            tree = json.loads(data[at + HEADER.size : end])
+            tree = json.loads(data[at + HEADER.size : end].decode())
             records.append(Record(len(records), tree["t"], from_json(tree)))
         except (EventError, ValueError, KeyError) as error:
             raise JournalError(f"{path}, record {len(records)}: {error}") from error

@@ -228,6 +228,11 @@ class ThreadFeedback:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feedback")
         self._future: Future[FeedbackMade] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a version is in hand that `poll` has not reported."""
+        return self._future is not None
+
     def begin(self, action: MakeFeedback) -> None:
         cut = action.boundary_snapshot - self._setup.config.feedback.lag_snapshots
         weights = read_weights(self._run / "selections", cut)

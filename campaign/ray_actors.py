@@ -7,6 +7,7 @@ know is lost with their process and costs no more than work done again: the jour
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from campaign.molecular_dynamics.worker_pool import SlotPool
 from campaign.mpi_launcher import LaunchEnd, LaunchSettings, MpiLauncher
 from campaign.process_identity import die_with_parent
 
-_POOL_LOOK_S = 0.2  # for what no worker says: time limits
+_POOL_LOOK_S = 10.0  # at most, where no worker says anything and none is due
+_GATHER_S = 0.005  # after a completion, for others that come with it in one message and one sync
 _LAUNCHER_LOOK_S = 0.5
 
 
@@ -64,23 +66,29 @@ class Pilot:
         self._spoken = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
 
-    async def start(self, specs: list[str]) -> None:
+    async def start(self, specs: Sequence[str]) -> None:
         """Put jobs into free slots; a job that is in one already goes on as the new attempt."""
         self._spoken.set()  # a worker may turn out to be dead
+        held = set(self._pool.running)
         for text in specs:
             spec = JobSpec.from_json(text)
-            running = spec.job in self._pool.running
             self._attempts[spec.job] = spec.attempt
-            if running:
+            if spec.job in held:
                 continue
+            held.add(spec.job)
             try:
                 self._pool.start(spec)
             except ValueError as error:
                 self._keep(_not_started(spec, str(error)))
         await self._tell()
 
-    async def ended(self, after: int, wait_s: float) -> dict[str, Any]:
-        """Completions numbered above `after`, as soon as there are any, and cordoned slots."""
+    async def ended(self, after: int, wait_s: float, specs: Sequence[str] = ()) -> dict[str, Any]:
+        """Completions numbered above `after`, soon after there are any, and cordoned slots.
+
+        `specs` are started first.
+        """
+        if specs:
+            await self.start(specs)
         self._watch = self._watch or asyncio.create_task(self._look_after_pool())
         while self._completed and self._completed[0][0] <= after:
             self._completed.popleft()
@@ -104,11 +112,13 @@ class Pilot:
         self._pool.close()
 
     async def _look_after_pool(self) -> None:
-        asyncio.get_running_loop().add_reader(self._pool.fileno(), self._spoken.set)
         while True:
+            asyncio.get_running_loop().add_reader(self._pool.fileno(), self._hear)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_POOL_LOOK_S):
+                async with asyncio.timeout(min(_POOL_LOOK_S, self._pool.patience_s())):
                     await self._spoken.wait()
+            if self._spoken.is_set():
+                await asyncio.sleep(_GATHER_S)
             self._spoken.clear()
             completions = self._pool.poll()
             for each in completions:
@@ -116,6 +126,11 @@ class Pilot:
                 self._keep(replace(each, attempt=attempt))
             if completions:
                 await self._tell()
+
+    def _hear(self) -> None:
+        """A worker has something to say, and will go on saying so until the pool is polled."""
+        asyncio.get_running_loop().remove_reader(self._pool.fileno())
+        self._spoken.set()
 
     def _keep(self, completion: Completion) -> None:
         self._number += 1

@@ -37,7 +37,7 @@ INTAKE = "intake"
 NAMESPACE_VARIABLE = "BILAYER_RAY_NAMESPACE"
 _ASK_S = 1.0
 _LONG_S = 5.0
-_LOOK_S = 0.25
+_LOOK_S = 1.0
 _RESTART_LOOK_S = 0.2
 ONCE = {"max_task_retries": 0}  # for calls that are asked again anyway
 
@@ -197,12 +197,18 @@ class StandingQuestion:
         self._not_before_s = 0.0
         self.reference: Any = None
 
+    def ask(self) -> bool:
+        """Ask unless an answer is awaited or the actor is being restarted; whether it was asked."""
+        if self.reference is not None or time.monotonic() < self._not_before_s:
+            return False
+        self.reference = self._ask()
+        return True
+
     def answer(self) -> Any | None:
         """The answer if it is there. Raises RayActorError while the actor is being restarted."""
+        self.ask()
         if self.reference is None:
-            if time.monotonic() < self._not_before_s:
-                return None
-            self.reference = self._ask()
+            return None
         if not ray.wait([self.reference], timeout=0, fetch_local=False)[0]:
             return None
         reference, self.reference = self.reference, None

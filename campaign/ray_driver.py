@@ -44,6 +44,7 @@ from campaign.state import CampaignState, apply
 LOGGER = logging.getLogger(__name__)
 COORDINATOR = "coordinator"
 _LOOK_S = 0.5
+_FOLLOW_S = 1.0  # between two looks at the journal
 _LEASE_LOOK_S = 1.0
 _NAME_LIMIT_S = 30.0
 _PATIENCE_S = 3.0  # until the cluster is asked whether it lives
@@ -190,7 +191,7 @@ def _follow(
     finished = None
     while finished is None:
         cluster.check_vital()
-        finished = _outcome(cluster, actor, _LOOK_S)
+        finished = _outcome(cluster, actor, _FOLLOW_S)
         for record in follower.new():
             apply(state, record.event)
             watch(state, record.event)

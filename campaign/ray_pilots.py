@@ -34,6 +34,11 @@ class _PilotHand:
     cordoned: dict[int, str] = field(default_factory=dict)  # by the pilot's own slot
     silent: bool = True  # it has not answered since it was started
 
+    def take_starts(self) -> list[str]:
+        """Jobs to be sent."""
+        starts, self.to_start = self.to_start, []
+        return starts
+
     @property
     def room(self) -> int:
         return 0 if self.silent else max(0, len(self.free) - len(self.cordoned))
@@ -81,11 +86,10 @@ class RayPilots:
         return seat
 
     def flush(self) -> None:
-        """Send what has been started since the last time."""
+        """Send what has been started since the last time, with a question if one is due."""
         for hand in self._hands:
-            if hand.to_start:
-                hand.actor.start.remote(hand.to_start)
-                hand.to_start = []
+            if hand.to_start and not hand.question.ask():
+                hand.actor.start.remote(hand.take_starts())
 
     def poll(self) -> list[JobFinished | JobFailed | SlotCordoned]:
         self.flush()
@@ -104,7 +108,9 @@ class RayPilots:
         free = list(range(first_seat + seats - 1, first_seat - 1, -1))
         hand = _PilotHand(actor, StandingQuestion(lambda: None), free, seats, first_seat)
         hand.question = StandingQuestion(
-            lambda: actor.ended.remote(hand.acknowledged, 0.0 if hand.silent else _LONG_S)
+            lambda: actor.ended.remote(
+                hand.acknowledged, 0.0 if hand.silent else _LONG_S, hand.take_starts()
+            )
         )
         return hand
 

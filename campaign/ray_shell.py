@@ -59,7 +59,7 @@ from campaign.spool import read_incarnation, write_incarnation
 
 GROUP = "campaign"
 _LONG_S = 5.0
-_IDLE_S = 0.1
+_IDLE_S, _FEEDBACK_LOOK_S = 0.5, 0.1
 _LAUNCH_LIMIT_S = 300.0
 _RESERVE_LIMIT_S = 60.0
 _END_LIMIT_S = 5.0
@@ -194,7 +194,7 @@ class RayShell:
         return time.time()
 
     def wait(self, seconds: float) -> None:
-        """Until something can be polled; commands and feedback are looked at after `_IDLE_S`."""
+        """Until something can be polled; commands and feedback are looked at now and then."""
         self.pilots.flush()
         questions = [self.intake.question]
         if isinstance(self.continuum, RayContinuum):
@@ -202,7 +202,8 @@ class RayShell:
         references = [each.reference for each in questions if each.reference is not None]
         references += self.pilots.references + self.embedders.references
         if references:
-            ray.wait(references, timeout=max(seconds, _IDLE_S), fetch_local=False)
+            patience_s = _FEEDBACK_LOOK_S if self.feedback.busy else _IDLE_S
+            ray.wait(references, timeout=max(seconds, patience_s), fetch_local=False)
         else:
             time.sleep(seconds)
 

@@ -265,7 +265,7 @@ def _selected(state: CampaignState, event: Selected) -> None:
     _require(index < state.embedded, event, "it is not embedded")
     names = {job_of(pick.patch_id) for pick in event.patches}
     _require(len(names) == len(event.patches), event, "a patch is picked twice")
-    _require(names.isdisjoint(state.jobs), event, "a patch was picked before")
+    _require(state.jobs.keys().isdisjoint(names), event, "a patch was picked before")
     _require(
         all(snapshot_of(pick.patch_id) <= index for pick in event.patches), event, "it is too early"
     )

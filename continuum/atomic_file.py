@@ -26,16 +26,17 @@ _UNREADABLE = (OSError, RuntimeError, KeyError, TypeError, IndexError, UnicodeDe
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable_name: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which becomes `path` if the block succeeds.
 
     The block must have closed what it wrote there. On any error the temporary file is removed and
-    `path` keeps its previous content. Raises OSError that names `path` when there is no room.
+    `path` keeps its previous content. Without `durable_name` the new name is durable only after a
+    `sync` of the folder. Raises OSError that names `path` when there is no room.
     """
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
-        _fsync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
         _discard(temporary)
@@ -47,13 +48,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         _discard(temporary)
         raise
-    _fsync(path.parent)
+    if durable_name:
+        sync(path.parent)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes, *, durable_name: bool = True) -> None:
     """Write a whole text (UTF-8) or binary file, or nothing."""
     data = content.encode() if isinstance(content, str) else content
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable_name=durable_name) as temporary:
         temporary.write_bytes(data)
 
 
@@ -170,7 +172,8 @@ def _wanted(kinds: tuple[str, ...]) -> str:
     return " or ".join(f"{kind} file" for kind in kinds)
 
 
-def _fsync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make what a file or a folder holds durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -8,6 +8,7 @@ predict, so that smoothing has no bias where they are already right.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,18 +93,28 @@ def smoothed_g(
     """
     _check_counts(counts)
     bins = counts.shape[-1]
-    centre_nm = (np.arange(bins, dtype=np.float64) + 0.5) * BIN_NM
+    centre_nm = _bin_centres(bins)
     expected = CubicSpline(radii_nm, reference_g, axis=1)(centre_nm) * shell_areas(bins)
     tail = centre_nm > limits.taper_from_nm
     per_expected = counts[:, tail].sum(axis=1) / expected[:, tail].sum(axis=1)
     if not np.all(per_expected > 0):
         raise ValueError(f"bins beyond {limits.taper_from_nm} nm must hold counts, some are empty")
     inside = radii_nm < limits.taper_to_nm
-    blur = gaussian_kernel(radii_nm[inside], centre_nm, limits.smoothing_nm)
+    blur = _blur(radii_nm[inside].tobytes(), bins, limits.smoothing_nm)
     ratio = np.ones_like(reference_g)
     ratio[:, inside] = (counts @ blur.T) / ((per_expected[:, None] * expected) @ blur.T)
     window = taper(radii_nm, limits.taper_from_nm, limits.taper_to_nm)
     return np.maximum(reference_g * (1.0 + window * (ratio - 1.0)), limits.least_g)
+
+
+@lru_cache(maxsize=4)
+def _blur(radii_nm: bytes, bins: int, smoothing_nm: float) -> Array:
+    """The blurring kernel (radii, bins), the same for all counts of a campaign."""
+    return gaussian_kernel(np.frombuffer(radii_nm), _bin_centres(bins), smoothing_nm)
+
+
+def _bin_centres(bins: int) -> Array:
+    return np.asarray((np.arange(bins, dtype=np.float64) + 0.5) * BIN_NM)
 
 
 def updated_potentials(

@@ -1,7 +1,7 @@
 """A job of molecular dynamics and what becomes of it: plain values, JSON at process borders."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -44,7 +44,7 @@ class JobSpec:
             raise ValueError(f"job {self.job}: seed must be in [0, 2^64), got {self.seed}")
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), default=str)
+        return json.dumps({name: getattr(self, name) for name in _OF_A_SPEC}, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -73,9 +73,14 @@ class Completion:
         return self.failure is None
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps({name: getattr(self, name) for name in _OF_A_COMPLETION})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         values = json.loads(text)
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        return cls(**{name: values[name] for name in _OF_A_COMPLETION})
+
+
+_OF_A_SPEC, _OF_A_COMPLETION = (
+    tuple(field.name for field in fields(kind)) for kind in (JobSpec, Completion)
+)

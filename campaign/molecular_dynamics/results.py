@@ -5,11 +5,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from campaign.molecular_dynamics.hdf5_image import hdf5_image
 from campaign.molecular_dynamics.job import BadOutput
 from continuum.atomic_file import reading, schema_of, write_atomically
 
@@ -81,7 +83,7 @@ class MdResult:
         """Checksum of what feedback uses, the same for every attempt at a job."""
         around = self.surroundings
         scalars = np.array([self.frames, self.effective_frames, self.simulated_us, around.box_nm])
-        crc = zlib.crc32(self.counts.tobytes())
+        crc = zlib.crc32(np.ascontiguousarray(self.counts).data)
         for part in (scalars, around.bead_state, around.bead_position_nm, around.counted):
             crc = zlib.crc32(part.tobytes(), crc)
         return crc
@@ -99,12 +101,20 @@ class StoredResult:
 
 
 def write_result(
-    path: Path, result: MdResult, job: str, attempt: int, patch_id: int, seed: int = 0
+    path: Path,
+    result: MdResult,
+    job: str,
+    attempt: int,
+    patch_id: int,
+    seed: int = 0,
+    *,
+    durable_name: bool = True,
 ) -> int:
     """Write a result, whole or not at all; return its checksum. OSError if there is no room.
 
-    Only states with counts are stored, and counts that are whole numbers as such. Scalars are one
-    JSON attribute, `header`, since each attribute of HDF5 costs as much as a dataset.
+    Without `durable_name` the folder remains to be synced, once for many results. Only states with
+    counts are stored, and counts that are whole numbers as such. Scalars are one JSON attribute,
+    `header`, since each attribute of HDF5 costs as much as a dataset.
     """
     counted = np.flatnonzero(result.counts.any(axis=(1, 2)))
     counts = result.counts[counted]
@@ -126,18 +136,12 @@ def write_result(
         "box_nm": around.box_nm,
         "crc32": crc,
     }
-    with h5py.File(
-        str(path), "w", driver="core", backing_store=False, libver=("v110", "v110")
-    ) as file:
-        file.attrs["schema"] = SCHEMA
-        file.attrs["header"] = json.dumps(header)
-        file["counts"] = counts.astype(np.uint32) if whole else counts
-        if len(around.bead_state):
-            file["bead_state"] = around.bead_state
-            file["bead_position_nm"] = around.bead_position_nm
-        file.flush()
-        image = file.id.get_file_image()
-    write_atomically(path, image)
+    arrays: dict[str, NDArray[Any]] = {"counts": counts.astype(np.uint32) if whole else counts}
+    if len(around.bead_state):
+        arrays["bead_state"] = around.bead_state
+        arrays["bead_position_nm"] = around.bead_position_nm
+    image = hdf5_image(SCHEMA, json.dumps(header).encode(), arrays)
+    write_atomically(path, image, durable_name=durable_name)
     return crc
 
 

@@ -4,10 +4,11 @@ It ends itself, and every program it started, when stdin closes: no job outlives
 that no failure class foresees ends the process, and the pool reports the job as crashed.
 """
 
+import gc
 import json
 import os
-import queue
 import resource
+import select
 import shutil
 import signal
 import sys
@@ -15,7 +16,6 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from campaign.events import FailureClass
 from campaign.molecular_dynamics.engines import Engine, get_engine
@@ -28,7 +28,7 @@ from campaign.molecular_dynamics.job import (
     JobSpec,
 )
 from campaign.molecular_dynamics.patch import read_patch
-from campaign.molecular_dynamics.results import StoredResult, read_result, write_result
+from campaign.molecular_dynamics.results import MdResult, read_result, write_result
 from campaign.molecular_dynamics.settings import EnginesSection
 
 READY = "ready"
@@ -75,11 +75,11 @@ class Worker:
         self._engines: dict[str, Engine] = {}
 
     def complete(self, spec: JobSpec) -> Completion:
-        """Run a job to a durable result, or say how it failed."""
+        """Run a job to a result that is durable but for its name, or say how it failed."""
         started = time.monotonic()
         failure: FailureClass
         try:
-            stored = self._stored(spec) or self._simulated(spec)
+            result, crc32 = self._stored(spec) or self._simulated(spec)
         except BadInput as error:
             failure, message = "bad-input", str(error)
         except BadOutput as error:
@@ -89,13 +89,12 @@ class Worker:
         except (EngineCrash, OSError, ArithmeticError) as error:
             failure, message = "crash", f"{type(error).__name__}: {error}"
         else:
-            result = stored.result
             return Completion(
                 job=spec.job,
                 attempt=spec.attempt,
                 slot=self._setup.slot,
                 wall_s=time.monotonic() - started,
-                crc32=result.crc32(),
+                crc32=crc32,
                 frames=result.frames,
                 effective_frames=result.effective_frames,
                 simulated_us=result.simulated_us,
@@ -109,8 +108,8 @@ class Worker:
             message=message,
         )
 
-    def _stored(self, spec: JobSpec) -> StoredResult | None:
-        """The result of an earlier attempt whose completion nobody heard of, if it is whole."""
+    def _stored(self, spec: JobSpec) -> tuple[MdResult, int] | None:
+        """Result and checksum of an attempt whose completion nobody heard of, if it is whole."""
         if not spec.result_path.exists():
             return None
         try:
@@ -118,24 +117,19 @@ class Worker:
         except ValueError:
             return None
         same = (stored.job, stored.patch_id, stored.seed) == (spec.job, spec.patch_id, spec.seed)
-        return stored if same else None
+        return (stored.result, stored.result.crc32()) if same else None
 
-    def _simulated(self, spec: JobSpec) -> StoredResult:
+    def _simulated(self, spec: JobSpec) -> tuple[MdResult, int]:
         patch = read_patch(spec.patch_file, spec.patch_id)
         workspace = self._setup.workspaces / spec.job
         result = self._engine(spec.engine).run(patch, spec.seed, spec.duration_us, workspace)
-        write_result(
-            spec.result_path, result, spec.job, spec.attempt, spec.patch_id, seed=spec.seed
+        crc32 = write_result(
+            *(spec.result_path, result, spec.job, spec.attempt, spec.patch_id, spec.seed),
+            durable_name=False,  # the pool sees to it, for all its workers at once
         )
         if workspace.exists():
             shutil.rmtree(workspace, ignore_errors=True)
-        return StoredResult(
-            job=spec.job,
-            attempt=spec.attempt,
-            patch_id=spec.patch_id,
-            seed=spec.seed,
-            result=result,
-        )
+        return result, crc32
 
     def _engine(self, name: str) -> Engine:
         if name not in self._engines:
@@ -158,18 +152,19 @@ def main() -> None:
     if setup.memory_limit_mb is not None:
         limit = setup.memory_limit_mb * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(sys.stdin, waiting), daemon=True).start()
+    threading.Thread(target=_end_with, args=(sys.stdin.fileno(),), daemon=True).start()
     worker = Worker(setup)
+    gc.freeze()  # modules need not be looked through again and again
     print(READY, file=completions)
-    while True:
-        spec = JobSpec.from_json(waiting.get())
-        print(worker.complete(spec).to_json(), file=completions)
+    for line in sys.stdin.buffer:
+        print(worker.complete(JobSpec.from_json(line.decode())).to_json(), file=completions)
 
 
-def _receive(source: TextIO, waiting: "queue.SimpleQueue[str]") -> None:
-    for line in source:
-        waiting.put(line)
+def _end_with(pipe: int) -> None:
+    """Sleep until nobody can write to a pipe any more; then end, whatever runs."""
+    watched = select.poll()
+    watched.register(pipe, 0)  # for no event but its end
+    watched.poll()
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 

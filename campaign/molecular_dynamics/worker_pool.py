@@ -1,6 +1,6 @@
 """Slots for molecular dynamics: one worker process each, kept alive from job to job.
 
-A job ends in exactly one completion, whatever becomes of its process: done, failed by itself, over
+A job ends in exactly one completion, told when its result is durable: done, failed by itself, over
 its time limit (its process group is killed), or dead with its process. A dead worker is replaced,
 and jobs that waited behind the one it ran are run by its successor. A slot on which several
 different jobs fail one after the other is cordoned.
@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -24,6 +24,7 @@ from campaign.events import FailureClass
 from campaign.molecular_dynamics.job import Completion, JobSpec
 from campaign.molecular_dynamics.settings import EnginesSection
 from campaign.molecular_dynamics.worker import READY, WorkerSetup
+from continuum.atomic_file import sync
 
 MOST_PREFETCH = 63  # that many jobs fit into a pipe
 _STARTS_IN_VAIN = 3
@@ -87,6 +88,7 @@ class SlotPool:
         self._selector = selectors.EpollSelector()
         self._cordoned: dict[int, str] = {}
         self._completed: list[Completion] = []
+        self._to_sync: set[Path] = set()  # folders of results whose names may not be durable yet
         self._oom_kills = _oom_kills()
         (self._folder / "logs").mkdir(parents=True, exist_ok=True)
         self._slots = [self._spawned(number) for number in range(slots)]
@@ -110,6 +112,11 @@ class SlotPool:
         """A descriptor that is readable when a worker has something to say to `poll`."""
         return self._selector.fileno()
 
+    def patience_s(self) -> float:
+        """Until the first worker is overdue, if none has anything to say; infinite if none runs."""
+        due = min((slot.due_s() for slot in self._usable()), default=float("inf"))
+        return max(0.0, due - time.monotonic())
+
     def worker_pids(self) -> dict[int, int]:
         """Process of each slot."""
         return {slot.number: slot.process.pid for slot in self._slots}
@@ -119,7 +126,7 @@ class SlotPool:
 
         Raises ValueError where no slot is free or the job is in one already.
         """
-        if spec.job in self.running:
+        if any(spec.job == each.job for slot in self._slots for each in slot.jobs):
             raise ValueError(f"job {spec.job} is in a slot already")
         free = [slot for slot in self._usable() if len(slot.jobs) < self._depth]
         if not free:
@@ -136,8 +143,7 @@ class SlotPool:
             self._end_overdue()
             self._cordon_failing()
             if self._completed or time.monotonic() >= deadline:
-                completed, self._completed = self._completed, []
-                return completed
+                return self._made_durable()
 
     def lift_cordon(self, number: int) -> None:
         """Let a slot take jobs again; nothing where it is not cordoned."""
@@ -162,6 +168,21 @@ class SlotPool:
     ) -> None:
         self.close()
 
+    def _made_durable(self) -> list[Completion]:
+        """What has been completed, once the names of all results are durable: one sync for many."""
+        completed, self._completed = self._completed, []
+        folders, self._to_sync = self._to_sync, set()
+        try:
+            for folder in folders:
+                sync(folder)
+        except OSError as error:
+            message = f"the name of its result is not durable: {error}"
+            return [
+                replace(each, failure="crash", message=message) if each.finished else each
+                for each in completed
+            ]
+        return completed
+
     def _usable(self) -> list[_Slot]:
         return [slot for slot in self._slots if slot.number not in self._cordoned]
 
@@ -182,9 +203,8 @@ class SlotPool:
 
     def _listen(self, deadline: float) -> None:
         """Take in what workers said; waits until one speaks, is overdue, or the deadline."""
-        now = time.monotonic()
-        due = min((slot.due_s() for slot in self._usable()), default=float("inf"))
-        wait_s = 0.0 if self._completed else max(0.0, min(deadline, due) - now)
+        left_s = max(0.0, deadline - time.monotonic())
+        wait_s = 0.0 if self._completed else min(left_s, self.patience_s())
         for key, _ in self._selector.select(wait_s):
             slot = self._slots[key.data]
             if said := os.read(key.fd, _READ_BYTES):
@@ -204,6 +224,8 @@ class SlotPool:
             expected = slot.jobs.popleft()
             if completion.job != expected.job:
                 raise RuntimeError(f"slot {slot.number} ended {completion.job}, not {expected.job}")
+            if completion.finished:
+                self._to_sync.add(expected.result_path.parent)
             self._record(slot, completion)
 
     def _record(self, slot: _Slot, completion: Completion) -> None:

@@ -1,12 +1,13 @@
 """What Ray's actors do, as plain objects: nothing is acknowledged early, nothing told twice."""
 
 import asyncio
+import sys
 from functools import wraps
 
 import pytest
 
 from campaign.molecular_dynamics.job import Completion, JobSpec
-from campaign.molecular_dynamics.settings import EnginesSection
+from campaign.molecular_dynamics.settings import CommandSettings, EnginesSection
 from campaign.mpi_launcher import LaunchSettings
 from campaign.placement import spread
 from campaign.spool import (
@@ -19,6 +20,7 @@ from campaign.spool import (
     write_incarnation,
     write_permit,
 )
+from tests.campaign.md_laboratory import RASA, patch_of, spec_of, write_batch
 from tests.campaign.patch_laboratory import SPECIES, STATES, batch_of, changed
 
 pytest.importorskip("ray")
@@ -166,6 +168,20 @@ async def test_a_pilot_tells_completions_until_it_hears_that_they_are_known(tmp_
 
 
 @in_loop
+async def test_jobs_can_come_with_the_question_what_has_ended(tmp_path):
+    pilot = Pilot(str(tmp_path), 0, 1, EnginesSection(), None)
+    try:
+        asked = asyncio.create_task(pilot.ended(0, 50.0, [spec(tmp_path, 1).to_json()]))
+        await settle()
+        assert await pilot.in_hand() == [spec(tmp_path, 1).job]
+        assert [each.job for _, each in completions(await asked)] == [spec(tmp_path, 1).job]
+        again = pilot.ended(1, 50.0, [spec(tmp_path, 2).to_json()])
+        assert [each.job for _, each in completions(await again)] == [spec(tmp_path, 2).job]
+    finally:
+        await pilot.close()
+
+
+@in_loop
 async def test_a_job_that_is_in_a_slot_goes_on_as_the_attempt_last_asked_for(tmp_path):
     pilot = Pilot(str(tmp_path), 0, 1, EnginesSection(), None)
     try:
@@ -175,6 +191,19 @@ async def test_a_job_that_is_in_a_slot_goes_on_as_the_attempt_last_asked_for(tmp
         assert [(each.job, each.attempt) for _, each in ended] == [(spec(tmp_path, 1).job, 2)]
         await settle()
         assert len(completions(await pilot.ended(0, 0.0))) == 1
+    finally:
+        await pilot.close()
+
+
+@in_loop
+async def test_a_pilot_ends_a_job_over_its_time_limit_though_nobody_speaks(tmp_path):
+    sleeping = CommandSettings(argv=[sys.executable, "-c", "import time; time.sleep(1000)"])
+    write_batch(tmp_path / "patches.h5", [patch_of(RASA)])
+    job = spec_of(tmp_path, 0, engine="command", time_limit_s=0.5)
+    pilot = Pilot(str(tmp_path), 0, 1, EnginesSection(command=sleeping), None)
+    try:
+        ended = completions(await pilot.ended(0, 100.0, [job.to_json()]))
+        assert [(each.job, each.failure) for _, each in ended] == [(job.job, "timeout")]
     finally:
         await pilot.close()
 

@@ -71,6 +71,21 @@ def test_the_same_result_is_the_same_file_and_the_attempt_is_not_in_its_checksum
     assert first.read_bytes() == again.read_bytes()
 
 
+def test_results_written_one_after_the_other_leave_nothing_in_each_other(tmp_path):
+    bound, alone = result_of(surroundings=surroundings()), result_of()
+    none = result_of(np.zeros((9, 8, 600)))
+    for number, result in enumerate([bound, alone, none, bound, none, alone]):
+        path = tmp_path / f"{number}"
+        name = "j" * (1 + 300 * (number % 2))  # headers of two lengths
+        write_result(path, result, name, 1, 1)
+        stored = read_result(path)
+        assert stored.job == name
+        np.testing.assert_array_equal(stored.result.counts, result.counts)
+        assert len(stored.result.surroundings.bead_state) == len(result.surroundings.bead_state)
+        with h5py.File(path) as file:
+            assert file.attrs["schema"] == "bilayer/md/1"
+
+
 def test_everything_feedback_uses_is_in_the_checksum():
     base = result_of(surroundings=surroundings())
     counts = base.counts.copy()

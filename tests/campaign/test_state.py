@@ -241,6 +241,22 @@ def test_a_selection_that_loses_or_doubles_a_patch_is_refused(patches, candidate
         )
 
 
+class Unlisted(dict):
+    """A dictionary whose keys nobody may go through."""
+
+    def __iter__(self):
+        raise AssertionError("this takes longer the more there are")
+
+
+def test_a_selection_is_checked_without_going_through_all_jobs_before_it():
+    state = prepared()
+    apply(state, EMBEDDED)
+    state.jobs = Unlisted(state.jobs)
+    picks = (Pick(1 << 20, "q", 1.0),)
+    apply(state, Selected(snapshot_index=1, patches=picks, discarded=0, candidates=3))
+    assert len(state.jobs) == 2
+
+
 def test_nothing_comes_before_the_opening():
     with pytest.raises(StateError, match="begins with CampaignOpened"):
         apply(initial_state(Rules(last_snapshot=1)), batch(0))

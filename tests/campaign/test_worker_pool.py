@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from campaign.molecular_dynamics import worker_pool
 from campaign.molecular_dynamics.hidden_truth import write_truth
 from campaign.molecular_dynamics.job import Completion, JobSpec
 from campaign.molecular_dynamics.results import read_result
@@ -97,6 +99,36 @@ def test_every_job_ends_once_with_its_result_on_disk(folder, slots, prefetch):
         assert completion.crc32 == stored.result.crc32()
         assert completion.simulated_us == stored.result.simulated_us == spec.duration_us
         assert 0 <= completion.slot < slots
+
+
+def test_a_result_is_told_only_once_its_name_is_durable(folder, monkeypatch):
+    full = "the disk is full of holes"
+    synced = []
+
+    def failing(path):
+        synced.append(path)
+        raise OSError(errno.EIO, full)
+
+    spec = spec_of(folder, 0)
+    with pool_of(folder) as pool:
+        monkeypatch.setattr(worker_pool, "sync", failing)
+        lost = run_all(pool, [spec])[spec.job]
+        assert (lost.failure, lost.crc32 > 0) == ("crash", True)
+        assert full in lost.message
+        assert spec.result_path.exists()
+        monkeypatch.setattr(worker_pool, "sync", synced.append)
+        assert run_all(pool, [spec])[spec.job].finished
+    assert synced == 2 * [spec.result_path.parent]
+
+
+def test_a_pool_says_how_long_it_can_be_left_alone(folder):
+    with pool_of(folder) as pool:
+        assert 0.0 < pool.patience_s() <= 300.0  # until it must have started
+        assert run_all(pool, [spec_of(folder, 0)])
+        assert pool.patience_s() == float("inf")
+        pool.start(spec_of(folder, 1, engine="command", seed=1, time_limit_s=0.5))
+        assert 0.0 < pool.patience_s() <= 0.5
+        assert pool.poll(PATIENCE_S)[0].failure == "timeout"
 
 
 def test_results_do_not_depend_on_slots(folder):

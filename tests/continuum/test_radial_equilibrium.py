@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from continuum import radial_equilibrium
 from continuum.configuration import load_model
 from continuum.correlation import c_of_k
 from continuum.parameters import Correlation, GaussianCoupling, RadialPotentials
@@ -34,6 +35,25 @@ def test_the_convolution_of_two_gaussians_is_a_gaussian():
     area = 2 * np.pi * 0.5**2 * width**2 / total
     expected = WEAK.lipids.bulk_density[:, None] * area * np.exp(-(r**2) / (2 * total))
     np.testing.assert_allclose(operator.apply(h), expected, rtol=0, atol=1e-6)
+
+
+def test_a_profile_that_is_remembered_is_that_of_its_operator_and_potentials_alone(monkeypatch):
+    operator, u = strong_case(0.1)
+    wider = radial_correlation(STRONG.lipids, STRONG.correlation, 0.1, extent_nm=17.0)
+    first = equilibrium_profiles(operator, u).copy()
+    again = equilibrium_profiles(operator, u.copy())
+    np.testing.assert_array_equal(again, first)
+    again[:] = 7.0
+    other = equilibrium_profiles(operator, 0.5 * u)
+    assert np.abs(other - first).max() > 0.1
+    beyond = equilibrium_profiles(wider, np.pad(u, ((0, 0), (0, 10))))
+    assert beyond.shape[1] == first.shape[1] + 10
+
+    def never(*arguments):
+        raise AssertionError("it was solved before")
+
+    monkeypatch.setattr(radial_equilibrium, "_newton_step", never)
+    np.testing.assert_array_equal(equilibrium_profiles(operator, u), first)
 
 
 def test_the_kernel_is_the_mean_over_directions():
