@@ -21,8 +21,9 @@ from continuum.compilation import kernel
 from continuum.flux_noise import spline_positions
 from continuum.grid_transfer import WEIGHTS
 from continuum.halo import SingleProcess
-from continuum.lipid_flux import advance_species, substeps, sweep_halo_rows
+from continuum.lipid_flux import FaceNoise, FrozenPotential, advance_species, sweep_memory
 from continuum.lipid_step import storage
+from continuum.sweep_polynomial import sweep_polynomial
 
 Array = NDArray[Any]
 
@@ -35,7 +36,8 @@ BULK = 0.5  # nm⁻²
 COUPLING = np.array(  # B, nm² kT
     [[0.3, 0.1, -0.1, 0.0], [0.1, -0.2, 0.1, 0.1], [-0.1, 0.1, 0.2, -0.1], [0.0, 0.1, -0.1, -0.2]]
 )
-OUR_STEPS_US = (0.0625, 0.05, 0.03125, 0.025, 0.0125, 0.005)
+LARGEST_W = 2.03  # of SweepPolynomial; these potentials reach 2.013
+OUR_STEPS_US = (0.125, 0.0625, 0.05, 0.03125, 0.025, 0.0125, 0.005)
 SPECTRAL_CELLS = 96
 SPECTRAL_STEP_US = 0.001
 EXPLICIT_LIMIT_US = SPACING_NM**2 / (4 * DIFFUSIVITY.max())  # of diffusion alone
@@ -128,8 +130,10 @@ def local_potentials(
 def our_solution(duration_us: float, dt_us: float) -> tuple[Array, float]:
     """n after `duration_us` and the CPU seconds it took, kernels compiled before."""
     integer, real, quantum = storage("double")
-    m = [substeps(float(d), dt_us, SPACING_NM) for d in DIFFUSIVITY]
-    halo = sweep_halo_rows(max(m))
+    fourier = DIFFUSIVITY * dt_us / SPACING_NM**2
+    sweeps = [sweep_polynomial(float(f), LARGEST_W) for f in fourier]
+    halo = max(sweep.halo_rows for sweep in sweeps)
+    memory = sweep_memory(CELLS, max(sweep.degree for sweep in sweeps), 1, integer, real)
     shape = (len(DIFFUSIVITY), CELLS + 2 * halo, CELLS)
     density = np.zeros(shape, integer)
     x, y = cell_centres(CELLS)
@@ -140,43 +144,50 @@ def our_solution(duration_us: float, dt_us: float) -> tuple[Array, float]:
     world.fill_halo(external, halo)
     density[:, own] = np.rint(initial_densities(x, y) / quantum)
     potential, previous = np.zeros(shape), np.zeros(shape)
-    nothing = np.zeros((CELLS + 2 * halo, CELLS))
-    no_windows, no_corners = np.zeros((0, 1, 1)), np.zeros((0, 2), np.int64)
-    no_beads, row_start = np.empty(0, np.int64), np.zeros(CELLS + 2 * halo + 1, np.int64)
+    frozen = [
+        FrozenPotential(
+            coarse=potential[s],
+            coarse_halo=halo,
+            factor=1,
+            spline=np.array(WEIGHTS),
+            pressure=np.zeros(shape[1:]),
+            weight=0.0,
+            windows=np.zeros((0, 1, 1)),
+            corners=np.zeros((0, 2), np.int64),
+            beads_of_row=np.empty(0, np.int64),
+            row_start=np.zeros(shape[1] + 1, np.int64),
+            first_row=0,
+        )
+        for s in range(len(sweeps))
+    ]
     centres, faces = spline_positions(1, False, real), spline_positions(1, True, real)
-    no_noise = np.zeros((2, 1, 1))
-    spline = np.array(WEIGHTS)
+    no_noise = FaceNoise(
+        amplitude=0.0,
+        fields=np.zeros((2, 1, 1)),
+        halo=0,
+        centre_first=centres.first,
+        centre_weights=centres.weights,
+        face_first=faces.first,
+        face_weights=faces.weights,
+    )
     start = time.process_time()
     for step in range(round(duration_us / dt_us)):
         world.fill_halo(density, halo)
         local_potentials(
             density, quantum, external, COUPLING, BULK, previous, 0.5 if step else 0.0, potential
         )
-        for s, d in enumerate(DIFFUSIVITY):
+        for s, sweep in enumerate(sweeps):
+            scale = sweep.fourier * sweep.weight / quantum
             advance_species(
                 density[s],
                 halo,
                 quantum,
-                potential[s],
-                halo,
-                1,
-                spline,
-                nothing,
-                0.0,
-                no_windows,
-                no_corners,
-                no_beads,
-                row_start,
-                0,
-                d * dt_us / SPACING_NM**2 / m[s],
-                m[s],
-                0.0,
+                frozen[s],
                 no_noise,
-                0,
-                centres.first,
-                centres.weights,
-                faces.first,
-                faces.weights,
+                sweep.stages,
+                scale,
+                step % 2 == 0,
+                memory,
             )
     return density[:, own] * quantum, time.process_time() - start
 

@@ -7,6 +7,7 @@ numba offers: its environment variables, before its first import. A user's own s
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import llvmlite.binding as llvm
 
@@ -27,6 +28,13 @@ from numba import njit  # noqa: E402
 # Fused multiply-add changes a result's last bit, but not from one cut of the membrane to another;
 # NaN and infinity keep their meaning.
 kernel = njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+# For kernels that allocate no arrays: without counting references, a slice costs nothing.
+if TYPE_CHECKING:
+    borrowing_kernel = kernel  # numba's annotations do not know the option
+else:
+    borrowing_kernel = njit(
+        cache=True, error_model="numpy", fastmath={"contract", "nsz"}, _nrt=False
+    )
 inlined = njit(inline="always", error_model="numpy", fastmath={"contract", "nsz"})
 exact_kernel = njit(cache=True, error_model="numpy")
 exact_inlined = njit(inline="always", error_model="numpy")

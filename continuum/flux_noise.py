@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.compilation import inlined, kernel
+from continuum.compilation import borrowing_kernel, inlined, kernel
 from continuum.decomposition import Slab
 from continuum.gaussian_filter import (
     filter_column_row,
@@ -53,7 +53,7 @@ def spline_positions(factor: int, at_faces: bool, dtype: Any) -> SplinePositions
     return SplinePositions(first, np.array(weights, dtype))
 
 
-@kernel
+@borrowing_kernel
 def refine_noise_row(
     noise: Array,  # (halo + .. + halo, nx / factor)
     halo: int,
@@ -120,48 +120,47 @@ def kick_flux(donor: Any, receiver: Any, noise: Any, amplitude: Any, largest: An
     return np.rint(min(max(flux, -largest * receiver), largest * donor))
 
 
-@kernel
+@borrowing_kernel
 def cross_rows(
     lower: Array,  # (nx,)   quanta
     upper: Array,
     noise: Array,  # (nx,)   of the faces between the two rows
     amplitude: Any,
-    crossing: Array,  # (nx,)   quanta from the lower to the upper row, overwritten
+    crossing: Array,  # (nx,)   quanta from the lower to the upper row, integers, overwritten
 ) -> None:
     """The noise of the y faces between two rows."""
-    real = noise.dtype.type
+    real, integer = noise.dtype.type, crossing.dtype.type
     largest = real(LARGEST_OUTFLOW)
     for i in range(crossing.size):
-        crossing[i] = kick_flux(real(lower[i]), real(upper[i]), noise[i], amplitude, largest)
+        crossing[i] = integer(
+            kick_flux(real(lower[i]), real(upper[i]), noise[i], amplitude, largest)
+        )
 
 
-@kernel
+@borrowing_kernel
 def kick_row(
     count: Array,  # (nx,)   quanta
     noise: Array,  # (nx,)   of the faces between i and i + 1
     amplitude: Any,
     below: Array,  # (nx,)   of `cross_rows` with the row below and the row above
     above: Array,
-    flux: Array,  # (>= nx + 1,)   scratch
-    out: Array,  # (nx + 2,)   overwritten, with periodic ghosts
+    flux: Array,  # (nx + 1,)   quanta, scratch
+    out: Array,  # (nx,)   overwritten
 ) -> None:
-    """out[1:-1] = a row after the noise of all its faces."""
+    """out = a row after the noise of all its faces."""
     nx = count.size
     real, integer = noise.dtype.type, count.dtype.type
     largest = real(LARGEST_OUTFLOW)
     inner, after = flux[1:], count[1:]
     for i in range(nx - 1):
-        inner[i] = kick_flux(real(count[i]), real(after[i]), noise[i], amplitude, largest)
+        inner[i] = integer(kick_flux(real(count[i]), real(after[i]), noise[i], amplitude, largest))
     last = kick_flux(real(count[nx - 1]), real(count[0]), noise[nx - 1], amplitude, largest)
-    flux[0], flux[nx] = last, last
-    kicked = out[1:]
+    flux[0], flux[nx] = integer(last), integer(last)
     for i in range(nx):
-        gain = integer(flux[i]) - integer(inner[i]) + integer(below[i]) - integer(above[i])
-        kicked[i] = count[i] + gain
-    out[0], out[nx + 1] = out[nx], out[1]
+        out[i] = count[i] + flux[i] - inner[i] + below[i] - above[i]
 
 
-@kernel
+@borrowing_kernel
 def draw_white_noise(
     field_group: int,
     first_row: int,  # global row of white[:, 0], may be negative

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.compilation import inlined, kernel
+from continuum.compilation import borrowing_kernel, inlined, kernel
 
 Array = NDArray[Any]
 
@@ -60,21 +60,26 @@ def filter_along_x(
     taps: Array,
 ) -> None:
     """Filter the slab's own rows along x, periodically."""
+    reach = taps.size - 1
+    padded = np.empty(field.shape[2] + 2 * reach, field.dtype)
+    _filter_rows(field, halo, taps, padded)
+
+
+@borrowing_kernel
+def _filter_rows(field: Array, halo: int, taps: Array, padded: Array) -> None:
     layers, padded_rows, nx = field.shape
     reach = taps.size - 1
-    padded = np.empty(nx + 2 * reach, field.dtype)
-    out = np.empty(nx, field.dtype)
     for layer in range(layers):
         for r in range(halo, padded_rows - halo):
+            row = field[layer, r]
+            inner = padded[reach:]
             for i in range(nx):
-                padded[i + reach] = field[layer, r, i]
+                inner[i] = row[i]
             # Outwards from the row, so that a reach beyond the whole row wraps around it again.
             for i in range(reach):
                 padded[reach - 1 - i] = padded[nx + reach - 1 - i]
                 padded[nx + reach + i] = padded[reach + i]
-            filter_padded_row(padded, taps, out, nx)
-            for i in range(nx):
-                field[layer, r, i] = out[i]
+            filter_padded_row(padded, taps, row, nx)
 
 
 @inlined

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.compilation import inlined, kernel
+from continuum.compilation import borrowing_kernel, inlined, kernel
 
 Array = NDArray[Any]
 
@@ -57,7 +57,7 @@ def refine_row(coarse: Array, weights: Array, row: Array, count: int) -> None:
         row[2 * j + 1] = a * centre + b * right + c * left + d * far_right
 
 
-@kernel
+@borrowing_kernel
 def refine_rows_between(
     coarse: Array,  # (halo + rows/2 + halo, nx/2)   halo >= 2 rows, exchanged
     halo: int,
@@ -84,7 +84,7 @@ def refine_rows_between(
     refine_row(padded, weights, row, width)
 
 
-@kernel
+@borrowing_kernel
 def spread_row(
     coarse: Array,
     halo: int,

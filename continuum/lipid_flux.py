@@ -1,215 +1,117 @@
-"""Lipid transport in a frozen potential: conservative, positive finite-volume sweeps.
+"""Lipid transport of one species in a frozen potential: its noise, a sweep along x, one along y.
 
-dn/dt = D ∇·(∇n + n ∇V) with the square-root Scharfetter-Gummel flux between neighbouring cells,
-
-    J = D/h² (a_R b_L - a_L b_R),   a = exp(-V/2),  b = n / a,
-
-which vanishes exactly where n ∝ exp(-V). A time step is one sweep along x, then one along y. A
-sweep applies the polynomial P(M) = (m (1 + M/m)^(m+1) + 1) / (m + 1) of the one-dimensional
-operator M: second order in time and a convex combination of positive Euler steps, so n stays
-positive. Its result is written as one flux per face, rounded to the integer quanta in which the
-density is stored: mass is conserved to the last bit on any number of ranks.
+Rows enter in order, a block at a time. Each is built, kicked and swept along x; then, tile by tile
+of columns, the sweep along y advances by the block: its stages follow each other a row apart, so
+that no row is done twice and a tile stays in the first-level cache. Every other step sweeps along y
+first: sweeps of both axes do not commute, and the two orders' errors cancel to second order.
 """
 
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
-from continuum.compilation import kernel
-from continuum.exponential import exponential
+from continuum.compilation import borrowing_kernel
+from continuum.exponential import exponential_pair
 from continuum.flux_noise import cross_rows, kick_row, refine_noise_row
 from continuum.grid_transfer import spread_row
-from continuum.parameters import RadialPotentials
+from continuum.lipid_sweeps import (
+    LINE,
+    Tiles,
+    aligned_zeros,
+    copy_row,
+    deal_row,
+    keep_last,
+    make_tiles,
+    sweep_along_x,
+    sweep_tiles,
+)
 
 Array = NDArray[Any]
 
-FOURIER_LIMIT = 0.42  # D dt / h² of one Euler substep; 1/2 would be the limit on a flat potential
-TILE_COLUMNS = 32
-BLOCK_ROWS = 32
+BLOCK_ROWS = 16
+TILE_BYTES = 512  # of a row of a tile; shorter loops cost more than they do
+SWEPT_BYTES = 8192  # of the rows that are swept along x together, unless one is longer
 
 
-def steepest_kt(potentials: RadialPotentials, spacing_nm: float) -> float:
-    """Largest change of one bead's potential on one lipid from a cell to the next."""
-    if not potentials.u.size:
-        return 0.0
-    slope = np.abs(np.diff(potentials.u, axis=2)).max(initial=0.0) / potentials.dr_nm
-    return float(slope) * spacing_nm
+class FrozenPotential(NamedTuple):
+    """V of one species in kT, and where its parts lie: Σ couplings, weight * pressure, proteins."""
+
+    coarse: Array  # (coarse_halo + .. + coarse_halo, nx / factor)   of the couplings, exchanged
+    coarse_halo: int
+    factor: int  # 1 or 2: coarse spacing over spacing
+    spline: Array  # weights of the cubic B-spline
+    pressure: Array  # (halo + rows + halo, nx)   exchanged
+    weight: Any
+    windows: Array  # (beads, side, side)   proteins' potentials
+    corners: Array  # (beads, 2)   global row and column of each window's first cell
+    beads_of_row: Array  # indices into windows, row by row
+    row_start: Array  # (halo + rows + halo + 1,)
+    first_row: int  # global index of the slab's first own row
 
 
-def fourier_limit(potentials: RadialPotentials, spacing_nm: float) -> float:
-    """Largest D dt / h² of one Euler substep that keeps densities positive.
+class FaceNoise(NamedTuple):
+    """Noise of one species' fluxes on an auxiliary grid, and how it is spread to faces."""
 
-    A slope of x kT a cell needs 2 cosh(x / 2) D dt / h² <= 1; x is taken as twice one bead's
-    steepest, for beads overlap.
+    amplitude: Any  # of kick_flux; 0 switches the noise off
+    fields: Array  # (2, halo + .. + halo, nx / factor)   of x and y fluxes
+    halo: int
+    centre_first: Array  # (factor,)     SplinePositions of cell centres
+    centre_weights: Array  # (factor, 4)
+    face_first: Array  # (factor,)     and of upper faces
+    face_weights: Array  # (factor, 4)
+
+
+class SweepMemory(NamedTuple):
+    """What `advance_species` works in, for species of any degree up to the one it was made for.
+
+    Rows of `stride` cells, ghosts + nx + ghosts and idle ones, lie behind each other, with LINE
+    more cells before the first and after the last.
     """
-    return min(FOURIER_LIMIT, 0.5 / math.cosh(steepest_kt(potentials, spacing_nm)))
+
+    ghosts: int
+    stride: int
+    rows_at_once: int  # that are swept along x together
+    quanta: Array  # (LINE + rows * stride + LINE,)   densities
+    a: Array  # (LINE + rows * stride + LINE,)   exp(-V/2)
+    inverse: Array  # (LINE + rows * stride + LINE,)   exp(V/2)
+    tiles: Tiles
+    scratch: Array  # (4, ..)
+    flux: Array  # quanta that cross faces, along x or y
+    potential: Array  # (nx,)
+    noise: Array  # (nx,)
+    kicks: Array  # (3, nx + 1)   quanta that noise moves: across odd and even rows, along x
+    padded: Array  # (nx + 4,)
+    phases: Array  # (noise_factor, nx / noise_factor)
 
 
-def check_steepness(potentials: RadialPotentials, spacing_nm: float, limit: float) -> None:
-    """Raise ValueError where even a lone bead is too steep for sweeps made for `limit`."""
-    steepest = steepest_kt(potentials, spacing_nm)
-    allowed = 2 * math.acosh(0.5 / limit)
-    if steepest > allowed:
-        raise ValueError(
-            f"protein-lipid potentials may change by at most {allowed:.3g} kT from one cell of"
-            f" {spacing_nm:.4g} nm to the next in this run, got {steepest:.3g} kT"
-        )
+def sweep_memory(nx: int, degree: int, noise_factor: int, integer: Any, real: Any) -> SweepMemory:
+    """Memory for rows of nx cells and sweeps of up to `degree`."""
+    size = real().itemsize
+    stride = -(-(nx + 2 * degree) // LINE) * LINE
+    at_once = max(1, SWEPT_BYTES // (size * stride))
+    columns = TILE_BYTES // size
+    rows = degree + 1 + BLOCK_ROWS
+    cells = 2 * LINE + rows * stride
+    scratch = max(2 * LINE + at_once * stride, rows * columns)
+    return SweepMemory(
+        ghosts=degree,
+        stride=stride,
+        rows_at_once=at_once,
+        quanta=aligned_zeros((cells,), integer),
+        a=aligned_zeros((cells,), real),
+        inverse=aligned_zeros((cells,), real),
+        tiles=make_tiles(nx, columns, BLOCK_ROWS, degree, integer, real),
+        scratch=aligned_zeros((4, scratch), real),
+        flux=aligned_zeros((scratch,), integer),
+        potential=aligned_zeros((nx,), real),
+        noise=aligned_zeros((nx,), real),
+        kicks=aligned_zeros((3, nx + 1), integer),
+        padded=aligned_zeros((nx + 4,), real),
+        phases=aligned_zeros((noise_factor, nx // noise_factor), real),
+    )
 
 
-def substeps(
-    diffusivity_nm2_per_us: float, dt_us: float, spacing_nm: float, limit: float = FOURIER_LIMIT
-) -> int:
-    """Euler steps m in one sweep, so that each stays positive."""
-    return max(1, math.ceil(diffusivity_nm2_per_us * dt_us / spacing_nm**2 / limit))
-
-
-def sweep_halo_rows(substeps_of_a_sweep: int) -> int:
-    """Rows beyond a slab that one step of its own rows depends on."""
-    return substeps_of_a_sweep + 2
-
-
-@kernel
-def boltzmann_factors(potential: Array, slot: int, a: Array, tiles: Array) -> None:
-    """a[1:-1] = exp(-V/2) of a row, with periodic ghosts; also as row `slot` of every tile."""
-    nx = potential.size
-    minus_half = potential.dtype.type(-0.5)
-    whole = nx // TILE_COLUMNS
-    for tile in range(whole):
-        part, target = potential[tile * TILE_COLUMNS :], tiles[tile, slot * TILE_COLUMNS :]
-        inner = a[1 + tile * TILE_COLUMNS :]
-        for i in range(TILE_COLUMNS):
-            value = exponential(minus_half * part[i])
-            inner[i] = value
-            target[i] = value
-    for i in range(whole * TILE_COLUMNS, nx):
-        value = exponential(minus_half * potential[i])
-        a[i + 1] = value
-        tiles[whole, (slot - whole) * TILE_COLUMNS + i] = value
-    a[0], a[nx + 1] = a[nx], a[1]
-
-
-@kernel
-def prepare(
-    count: Array, a: Array, stride: int, quantum: Any, fourier: Any, b: Array, stay: Array
-) -> None:
-    """b = n / a everywhere; stay = 1 - fourier (a_- + a_+) / a where both neighbours exist.
-
-    Neighbours are `stride` apart, so that one set of loops serves rows and columns.
-    """
-    real = a.dtype.type
-    one, last = real(1), a.size - stride
-    for i in range(stride):
-        b[i] = quantum * real(count[i]) * (one / a[i])
-        b[last + i] = quantum * real(count[last + i]) * (one / a[last + i])
-    number, here, after = count[stride:], a[stride:], a[2 * stride :]
-    inner_b, inner_stay = b[stride:], stay[stride:]
-    for i in range(a.size - 2 * stride):
-        inverse = one / here[i]
-        inner_b[i] = quantum * real(number[i]) * inverse
-        inner_stay[i] = one - fourier * (a[i] + after[i]) * inverse
-
-
-@kernel
-def add_step(
-    b: Array, stay: Array, y: Array, stride: int, fourier: Any, first: int, end: int, z: Array
-) -> None:
-    """z = b + y + (M y) / m on cells first to end - 1: one more term of P's sum, by Horner."""
-    before, here, after = y[first - stride :], y[first:], y[first + stride :]
-    source, share, out = b[first:], stay[first:], z[first:end]
-    for i in range(out.size):
-        out[i] = source[i] + share[i] * here[i] + fourier * (before[i] + after[i])
-
-
-@kernel
-def face_quanta(
-    a: Array, y: Array, stride: int, scale: Any, first: int, end: int, flux: Array
-) -> None:
-    """flux[i] = quanta that cross from cell i to cell i + stride, i from first to end - 1."""
-    a_here, a_after = a[first:], a[first + stride :]
-    y_here, y_after, out = y[first:], y[first + stride :], flux[first:end]
-    for i in range(out.size):
-        out[i] = np.rint(scale * (a_after[i] * y_here[i] - a_here[i] * y_after[i]))
-
-
-@kernel
-def add_divergence(count: Array, inflow: Array, outflow: Array, out: Array) -> None:
-    """out = count + inflow - outflow, in whole quanta."""
-    integer = count.dtype.type
-    for i in range(out.size):
-        out[i] = count[i] - integer(outflow[i]) + integer(inflow[i])
-
-
-@kernel
-def sweep_row_along_x(
-    count: Array,  # (nx + 2,)   density in quanta, periodic ghosts filled
-    a: Array,  # (nx + 2,)   exp(-V/2), likewise
-    quantum: Any,
-    fourier: Any,  # D dt / h² / m
-    scale: Any,  # D dt / h² / (m + 1) / quantum
-    m: int,
-    scratch: Array,  # (4, nx + 2)
-    slot: int,
-    tiles: Array,  # (tiles, rows * TILE)   density in quanta; row `slot` of each is overwritten
-) -> None:
-    """One sweep of one row, dealt to the tiles; the last tile may be partly unused."""
-    nx = count.size - 2
-    b, stay, y, z = scratch[0], scratch[1], scratch[2], scratch[3]
-    prepare(count, a, 1, quantum, fourier, b, stay)
-    add_step(b, stay, b, 1, fourier, 1, nx + 1, y)
-    for _ in range(m - 1):
-        y[0], y[nx + 1] = y[nx], y[1]
-        add_step(b, stay, y, 1, fourier, 1, nx + 1, z)
-        y, z = z, y
-    y[0], y[nx + 1] = y[nx], y[1]
-    face_quanta(a, y, 1, scale, 0, nx, z)
-    z[nx] = z[0]
-    integer = count.dtype.type
-    whole = nx // TILE_COLUMNS
-    for tile in range(whole):
-        number, inflow = count[1 + tile * TILE_COLUMNS :], z[tile * TILE_COLUMNS :]
-        outflow, target = inflow[1:], tiles[tile, slot * TILE_COLUMNS :]
-        for i in range(TILE_COLUMNS):
-            target[i] = number[i] - integer(outflow[i]) + integer(inflow[i])
-    for i in range(whole * TILE_COLUMNS, nx):
-        target_cell = (slot - whole) * TILE_COLUMNS + i
-        tiles[whole, target_cell] = count[i + 1] - integer(z[i + 1]) + integer(z[i])
-
-
-@kernel
-def sweep_tile_along_y(
-    count: Array,  # (rows * TILE,)   density in quanta of a tile of columns, row by row
-    a: Array,  # (rows * TILE,)   exp(-V/2)
-    quantum: Any,
-    fourier: Any,
-    scale: Any,
-    m: int,
-    scratch: Array,  # (4, >= rows * TILE)
-    advanced: Array,  # (>= rows * TILE,)   scratch
-    density: Array,  # (.., nx)   rows first_row .. of the tile's columns are overwritten
-    first_row: int,
-    column: int,
-) -> None:
-    """One sweep of a tile of columns, which needs m + 1 more rows on either side."""
-    t, cells = TILE_COLUMNS, count.size
-    b, stay, y, z = scratch[0], scratch[1], scratch[2], scratch[3]
-    prepare(count, a, t, quantum, fourier, b, stay)
-    add_step(b, stay, b, t, fourier, t, cells - t, y)
-    for level in range(2, m + 1):
-        add_step(b, stay, y, t, fourier, level * t, cells - level * t, z)
-        y, z = z, y
-    face_quanta(a, y, t, scale, m * t, cells - (m + 1) * t, z)
-    first, end = (m + 1) * t, cells - (m + 1) * t
-    add_divergence(count[first:], z[first - t :], z[first:], advanced[: end - first])
-    width = min(t, density.shape[1] - column)
-    for r in range((end - first) // t):
-        target, source = density[first_row + r, column : column + width], advanced[r * t :]
-        for i in range(width):
-            target[i] = source[i]
-
-
-@kernel
+@borrowing_kernel
 def add_windows(
     row: Array,  # (nx,)   potential of one species, added to
     windows: Array,  # (beads, side, side)   potential of each bead on this species
@@ -231,176 +133,201 @@ def add_windows(
             row[i] += rest[i]
 
 
-@kernel
-def potential_row(
-    coarse: Array,
-    coarse_halo: int,
-    factor: int,
-    spline: Array,
-    row: int,
-    pressure: Array,  # (nx,)   of this row
-    weight: Any,
-    padded: Array,
-    potential: Array,  # (nx,)   overwritten
-) -> None:
-    """V of one species on one row, without the proteins."""
-    spread_row(coarse, coarse_halo, row, factor, spline, padded, potential)
+@borrowing_kernel
+def potential_row(frozen: FrozenPotential, row: int, line: int, memory: SweepMemory) -> None:
+    """V of own row `row`, which is `line` with the halo, into memory.potential."""
+    potential, pressure = memory.potential, frozen.pressure[line]
+    spread_row(
+        frozen.coarse,
+        frozen.coarse_halo,
+        row,
+        frozen.factor,
+        frozen.spline,
+        memory.padded,
+        potential,
+    )
     for i in range(potential.size):
-        potential[i] += weight * pressure[i]
+        potential[i] += frozen.weight * pressure[i]
+    beads = frozen.beads_of_row[frozen.row_start[line] : frozen.row_start[line + 1]]
+    add_windows(potential, frozen.windows, frozen.corners, beads, frozen.first_row + row)
 
 
-@kernel
-def pad_row(row: Array, out: Array) -> None:
-    """out = row with one periodic ghost at either end."""
-    nx = row.size
-    inner = out[1:]
-    for i in range(nx):
-        inner[i] = row[i]
-    out[0], out[nx + 1] = row[nx - 1], row[0]
+@borrowing_kernel
+def boltzmann_row(
+    potential: Array,  # (nx,)
+    ghosts: int,
+    a: Array,  # (ghosts + nx + ghosts,)   exp(-V/2), overwritten with periodic ghosts
+    inverse: Array,  # (ghosts + nx + ghosts,)   exp(V/2), likewise
+) -> None:
+    """Boltzmann factors of a row."""
+    minus_half = potential.dtype.type(-0.5)
+    own_a, own_inverse = a[ghosts:], inverse[ghosts:]
+    for i in range(potential.size):
+        own_a[i], own_inverse[i] = exponential_pair(minus_half * potential[i])
+    fill_ghosts(a, ghosts, potential.size)
+    fill_ghosts(inverse, ghosts, potential.size)
 
 
-@kernel
-def keep_last_rows(tiles: Array, used_rows: int, kept: int) -> None:
-    """Move the last `kept` of `used_rows` rows of every tile to its beginning."""
-    source, count = (used_rows - kept) * TILE_COLUMNS, kept * TILE_COLUMNS
-    for tile in range(tiles.shape[0]):
-        for i in range(count):
-            tiles[tile, i] = tiles[tile, source + i]
+@borrowing_kernel
+def fill_ghosts(row: Array, ghosts: int, nx: int) -> None:
+    """Make a row periodic; one shorter than its ghosts is repeated. Idle cells may follow."""
+    for i in range(ghosts):
+        row[ghosts - 1 - i] = row[ghosts - 1 - i + nx]
+        row[ghosts + nx + i] = row[ghosts + i]
 
 
-@kernel
+@borrowing_kernel
+def kick_up(density: Array, halo: int, row: int, noise: FaceNoise, memory: SweepMemory) -> None:
+    """Quanta that noise moves from own row `row` to the next."""
+    refine_noise_row(
+        noise.fields[1],
+        noise.halo,
+        row,
+        noise.face_first,
+        noise.face_weights,
+        noise.centre_first,
+        noise.centre_weights,
+        memory.padded,
+        memory.phases,
+        memory.noise,
+    )
+    lower, upper = density[row + halo], density[row + halo + 1]
+    cross_rows(lower, upper, memory.noise, noise.amplitude, memory.kicks[row % 2, : lower.size])
+
+
+@borrowing_kernel
+def kicked_row(
+    density: Array, halo: int, row: int, noise: FaceNoise, memory: SweepMemory, out: Array
+) -> None:
+    """Own row `row` after the noise of all its faces, those of the row before being known."""
+    line = density[row + halo]
+    if noise.amplitude <= 0:
+        copy_row(line, out)
+        return
+    kick_up(density, halo, row, noise, memory)
+    refine_noise_row(
+        noise.fields[0],
+        noise.halo,
+        row,
+        noise.centre_first,
+        noise.centre_weights,
+        noise.face_first,
+        noise.face_weights,
+        memory.padded,
+        memory.phases,
+        memory.noise,
+    )
+    below, above = memory.kicks[(row - 1) % 2], memory.kicks[row % 2]
+    kick_row(line, memory.noise, noise.amplitude, below, above, memory.kicks[2], out)
+
+
+@borrowing_kernel
+def sweep_rows(
+    count: Array,  # (LINE + .. + LINE,)   rows in quanta, swept in place
+    first: int,  # row of memory.a that the first of them is
+    rows: int,
+    quantum: Any,
+    stages: Array,
+    scale: Any,
+    memory: SweepMemory,
+) -> None:
+    """Sweep rows along x."""
+    offset, cells = first * memory.stride, 2 * LINE + rows * memory.stride
+    here = slice(offset, offset + cells)
+    a, inverse = memory.a[here], memory.inverse[here]
+    scratch, flux = memory.scratch, memory.flux
+    sweep_along_x(count[:cells], a, inverse, quantum, stages, scale, scratch, flux)
+
+
+@borrowing_kernel
+def sweep_finished_rows(
+    density: Array,  # (rows, nx)   quanta, swept in place
+    first: int,  # row of memory.a that the first of them is
+    quantum: Any,
+    stages: Array,
+    scale: Any,
+    memory: SweepMemory,
+) -> None:
+    """Sweep rows along x that have been swept along y."""
+    rows, nx = density.shape
+    ghosts, stride, count = memory.ghosts, memory.stride, memory.quanta
+    for start in range(0, rows, memory.rows_at_once):
+        height = min(memory.rows_at_once, rows - start)
+        for r in range(height):
+            padded = count[LINE + r * stride :]
+            copy_row(density[start + r], padded[ghosts : ghosts + nx])
+            fill_ghosts(padded, ghosts, nx)
+        sweep_rows(count, first + start, height, quantum, stages, scale, memory)
+        for r in range(height):
+            copy_row(count[LINE + r * stride + ghosts :], density[start + r])
+
+
+@borrowing_kernel
 def advance_species(
     density: Array,  # (halo + rows + halo, nx)   quanta, exchanged; own rows advanced in place
     halo: int,
     quantum: Any,  # nm⁻² per quantum, in the floating type of the potentials
-    coarse: Array,  # (coarse_halo + .. + coarse_halo, nx / factor)   potential, kT, exchanged
-    coarse_halo: int,
-    factor: int,  # 1 or 2: coarse spacing over spacing
-    spline: Array,  # weights of the cubic B-spline
-    pressure: Array,  # (halo + rows + halo, nx)   kT, exchanged
-    weight: Any,  # the pressure's potential on this species is weight * pressure
-    windows: Array,  # (beads, side, side)   kT, proteins' potentials on this species
-    corners: Array,  # (beads, 2)
-    beads_of_row: Array,  # indices into windows, row by row
-    row_start: Array,  # (halo + rows + halo + 1,)
-    first_row: int,  # global index of the slab's first own row
-    fourier: Any,  # D dt / h² / m
-    m: int,
-    kick_amplitude: Any,  # of kick_flux; 0 switches the noise off
-    noise: Array,  # (2, noise_halo + .. + noise_halo, nx / noise_factor)   x and y fluxes
-    noise_halo: int,
-    centre_first: Array,  # (noise_factor,)     SplinePositions of cell centres
-    centre_weights: Array,  # (noise_factor, 4)
-    face_first: Array,  # (noise_factor,)     and of upper faces
-    face_weights: Array,  # (noise_factor, 4)
+    frozen: FrozenPotential,
+    noise: FaceNoise,
+    stages: Array,  # (K - 1, 2)   of SweepPolynomial
+    scale: Any,  # D dt / h² / quantum * SweepPolynomial.weight
+    along_x_first: bool,
+    memory: SweepMemory,
 ) -> None:
-    """Advance one species by one step: kick all faces, sweep along x, then along y.
+    """Advance one species by one step: kick all faces, then sweep along either axis.
 
-    Rows are swept along x once, in order, and dealt to tiles of columns; when a block of rows is
-    complete, tiles are swept along y and the density is overwritten, behind the rows still needed.
+    The density is overwritten behind the rows that are still needed.
     """
     rows, nx = density.shape[0] - 2 * halo, density.shape[1]
-    real = pressure.dtype.type
-    scale = fourier * real(m) / real(m + 1) / quantum
-    tiles = (nx + TILE_COLUMNS - 1) // TILE_COLUMNS
-    beyond = m + 1
-    tile_cells = (BLOCK_ROWS + 2 * beyond) * TILE_COLUMNS
-    tile_count = np.zeros((tiles, tile_cells), density.dtype)
-    tile_a = np.ones((tiles, tile_cells), pressure.dtype)
-    tile_scratch = np.ones((4, tile_cells), pressure.dtype)
-    advanced = np.empty(tile_cells, density.dtype)
-    potential, noise_row = np.empty(nx, pressure.dtype), np.empty(nx, pressure.dtype)
-    padded_coarse = np.empty(nx // factor + 4, pressure.dtype)
-    a, scratch = np.ones(nx + 2, pressure.dtype), np.ones((4, nx + 2), pressure.dtype)
-    kicked = np.empty(nx + 2, density.dtype)
-    below, above = np.zeros(nx, pressure.dtype), np.zeros(nx, pressure.dtype)
-    padded_noise = np.empty(nx // centre_first.size + 4, pressure.dtype)
-    phases = np.empty((centre_first.size, nx // centre_first.size), pressure.dtype)
-    noisy = kick_amplitude > 0
-
-    if noisy:
-        refine_noise_row(
-            noise[1],
-            noise_halo,
-            -beyond - 1,
-            face_first,
-            face_weights,
-            centre_first,
-            centre_weights,
-            padded_noise,
-            phases,
-            noise_row,
+    ghosts, stride, at_once = memory.ghosts, memory.stride, memory.rows_at_once
+    shape = ((memory.quanta.size - 2 * LINE) // stride, stride)
+    inside = slice(LINE, LINE + shape[0] * stride)
+    count, a = memory.quanta[inside].reshape(shape), memory.a[inside].reshape(shape)
+    inverse = memory.inverse[inside].reshape(shape)
+    own = slice(ghosts, ghosts + nx)
+    degree = stages.shape[0] + 1
+    carried = degree + 1  # rows of the block before that are still needed
+    if noise.amplitude > 0:
+        kick_up(density, halo, -degree - 1, noise, memory)
+    for block in range(-degree, rows + degree, BLOCK_ROWS):
+        height = min(BLOCK_ROWS, rows + degree - block)
+        for start in range(carried, carried + height, at_once):
+            end = min(start + at_once, carried + height)
+            for slot in range(start, end):
+                row = block + slot - carried
+                kicked_row(density, halo, row, noise, memory, count[slot, own])
+                fill_ghosts(count[slot], ghosts, nx)
+                potential_row(frozen, row, row + halo, memory)
+                boltzmann_row(memory.potential, ghosts, a[slot], inverse[slot])
+            if along_x_first:
+                counts = memory.quanta[start * stride :]
+                sweep_rows(counts, start, end - start, quantum, stages, scale, memory)
+            for slot in range(start, end):
+                deal_row(
+                    slot,
+                    count[slot, own],
+                    quantum,
+                    a[slot, own],
+                    inverse[slot, own],
+                    inverse[slot - 1, own],
+                    a[slot - 2, own],
+                    memory.tiles,
+                )
+        line = block - degree + halo  # of the first row that leaves the sweep along y
+        skipped = min(height, max(0, degree - block))
+        sweep_tiles(
+            memory.tiles,
+            height,
+            stages,
+            scale,
+            memory.scratch,
+            memory.flux,
+            skipped,
+            density,
+            line,
         )
-        line = halo - beyond
-        cross_rows(density[line - 1], density[line], noise_row, kick_amplitude, below)
-    filled = 0
-    next_row = -beyond
-    for block in range(0, rows, BLOCK_ROWS):
-        height = min(BLOCK_ROWS, rows - block)
-        for r in range(next_row, block + height + beyond):
-            line = r + halo
-            potential_row(
-                coarse,
-                coarse_halo,
-                factor,
-                spline,
-                r,
-                pressure[line],
-                weight,
-                padded_coarse,
-                potential,
-            )
-            beads = beads_of_row[row_start[line] : row_start[line + 1]]
-            add_windows(potential, windows, corners, beads, first_row + r)
-            boltzmann_factors(potential, filled, a, tile_a)
-            if noisy:
-                refine_noise_row(
-                    noise[1],
-                    noise_halo,
-                    r,
-                    face_first,
-                    face_weights,
-                    centre_first,
-                    centre_weights,
-                    padded_noise,
-                    phases,
-                    noise_row,
-                )
-                cross_rows(density[line], density[line + 1], noise_row, kick_amplitude, above)
-                refine_noise_row(
-                    noise[0],
-                    noise_halo,
-                    r,
-                    centre_first,
-                    centre_weights,
-                    face_first,
-                    face_weights,
-                    padded_noise,
-                    phases,
-                    noise_row,
-                )
-                kick_row(density[line], noise_row, kick_amplitude, below, above, scratch[0], kicked)
-                below, above = above, below
-            else:
-                pad_row(density[line], kicked)
-            sweep_row_along_x(kicked, a, quantum, fourier, scale, m, scratch, filled, tile_count)
-            filled += 1
-        next_row = block + height + beyond
-        used = filled * TILE_COLUMNS
-        for tile in range(tiles):
-            sweep_tile_along_y(
-                tile_count[tile, :used],
-                tile_a[tile, :used],
-                quantum,
-                fourier,
-                scale,
-                m,
-                tile_scratch,
-                advanced,
-                density,
-                block + halo,
-                tile * TILE_COLUMNS,
-            )
-        keep_last_rows(tile_count, filled, 2 * beyond)
-        keep_last_rows(tile_a, filled, 2 * beyond)
-        filled = 2 * beyond
+        if not along_x_first:
+            finished = density[line + skipped : line + height]
+            sweep_finished_rows(finished, 1 + skipped, quantum, stages, scale, memory)
+        keep_last(memory.a[LINE:], (carried + height) * stride, carried * stride)
+        keep_last(memory.inverse[LINE:], (carried + height) * stride, carried * stride)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continuum.compilation import inlined, kernel
+from continuum.compilation import borrowing_kernel, inlined, kernel
 from continuum.decomposition import Slab
 from continuum.gaussian_filter import (
     NARROWEST_SIGMA,
@@ -41,7 +41,7 @@ def coarse_sigma(range_nm: float, spacing_nm: float, factor: int) -> float | Non
     return math.sqrt(variance) if variance >= NARROWEST_SIGMA**2 else None
 
 
-@kernel
+@borrowing_kernel
 def gather(
     density: Array,  # (halo + rows + halo, nx)   quanta of one species, exchanged, halo >= 4
     halo: int,
@@ -54,23 +54,28 @@ def gather(
     coarse_halo: int,
     crowding: Array,  # (crowding_halo + rows + crowding_halo, nx)   += w_i Δn on own rows
     crowding_halo: int,
+    row: Array,
+    ring: Array,
 ) -> None:
-    """One pass over a species: its deviation from bulk on the coarse grid, its part of crowding."""
+    """One pass over a species: its deviation from bulk on the coarse grid, its part of crowding.
+
+    `row` (nx + 8,) and `ring` (8, nx / factor) are scratch.
+    """
     rows, nx = density.shape[0] - 2 * halo, density.shape[1]
-    width = coarse.shape[1]
     real = crowding.dtype.type
-    row = np.empty(nx + 8, crowding.dtype)
-    ring = np.empty((8, width), crowding.dtype)
     beyond = 3 if factor == 2 else 0
     for r in range(-beyond, rows + beyond):
+        inner, count = row[4:], density[r + halo]
         for i in range(nx):
-            row[i + 4] = quantum * real(density[r + halo, i]) - bulk
+            inner[i] = quantum * real(count[i]) - bulk
         if 0 <= r < rows:
+            crowded = crowding[r + crowding_halo]
             for i in range(nx):
-                crowding[r + crowding_halo, i] += weight * row[i + 4]
+                crowded[i] += weight * inner[i]
         if factor == 1:
+            target = coarse[r + coarse_halo]
             for i in range(nx):
-                coarse[r + coarse_halo, i] = row[i + 4]
+                target[i] = inner[i]
             continue
         for i in range(4):
             row[i] = row[nx + i]
@@ -83,38 +88,73 @@ def gather(
 COUPLING_TILE = 64
 
 
-@kernel
+@borrowing_kernel
+def weighted_sum(
+    fields: Array,  # (R, rows, width)
+    row: int,
+    weights: Array,  # (R,)
+    out: Array,  # (width,)   overwritten
+) -> None:
+    """out = Σ_m weights[m] fields[m, row]."""
+    count = weights.size
+    for i in range(out.size):
+        out[i] = 0
+    for m in range(0, count - 1, 2):
+        k0, k1, first, second = weights[m], weights[m + 1], fields[m, row], fields[m + 1, row]
+        for i in range(out.size):
+            out[i] += k0 * first[i] + k1 * second[i]
+    if count % 2:
+        k0, first = weights[count - 1], fields[count - 1, row]
+        for i in range(out.size):
+            out[i] += k0 * first[i]
+
+
+@borrowing_kernel
+def mix(
+    fields: Array,  # (S, halo + rows + halo, nx)
+    halo: int,
+    matrix: Array,  # (R, S)
+    mixed: Array,  # (R, halo + rows + halo, nx)   own rows overwritten
+) -> None:
+    """mixed = matrix fields, cell by cell."""
+    for r in range(halo, fields.shape[1] - halo):
+        for m in range(mixed.shape[0]):
+            weighted_sum(fields, r, matrix[m], mixed[m, r])
+
+
+@borrowing_kernel
 def couple(
-    filtered: Array,  # (S, halo + rows + halo, nx)   filtered along x, exchanged
+    filtered: Array,  # (R, halo + rows + halo, nx)   filtered along x, exchanged
     halo: int,
     taps: Array,
-    matrix: Array,  # (S, S)   K times the Gaussian's integral
-    potential: Array,  # (S, potential_halo + rows + potential_halo, nx)   -= K filtered
+    matrix: Array,  # (S, R)
+    potential: Array,  # (S, potential_halo + rows + potential_halo, nx)   -= matrix filtered
     potential_halo: int,
+    smooth: Array,  # (R, 1, COUPLING_TILE)   scratch
+    total: Array,  # (COUPLING_TILE,)   scratch
 ) -> None:
-    """Filter along y and couple the species, tile by tile of a row."""
-    species, padded_rows, nx = filtered.shape
-    smooth = np.zeros((species, COUPLING_TILE), filtered.dtype)
-    total = np.empty(COUPLING_TILE, filtered.dtype)
+    """Filter along y and couple to the species, tile by tile of a row."""
+    fields, padded_rows, nx = filtered.shape
     for r in range(halo, padded_rows - halo):
         out = r - halo + potential_halo
         for start in range(0, nx, COUPLING_TILE):
             width = min(COUPLING_TILE, nx - start)
-            for s in range(species):
-                filter_tile(filtered[s], r, start, taps, smooth[s, :width])
-            for s in range(species):
-                total[:] = 0
-                for t in range(0, species - 1, 2):
-                    k0, k1 = matrix[s, t], matrix[s, t + 1]
-                    for i in range(COUPLING_TILE):
-                        total[i] += k0 * smooth[t, i] + k1 * smooth[t + 1, i]
-                if species % 2:
-                    k0 = matrix[s, species - 1]
-                    for i in range(COUPLING_TILE):
-                        total[i] += k0 * smooth[species - 1, i]
+            for m in range(fields):
+                filter_tile(filtered[m], r, start, taps, smooth[m, 0, :width])
+            for s in range(potential.shape[0]):
+                weighted_sum(smooth, 0, matrix[s], total)
                 target = potential[s, out, start : start + width]
                 for i in range(width):
                     target[i] -= total[i]
+
+
+def low_rank(matrix: Array) -> tuple[Array, Array] | None:
+    """(S, R) and (R, S) whose product is a symmetric matrix; None where R would exceed S / 2."""
+    value, vector = np.linalg.eigh(matrix)
+    kept = np.abs(value) > 1e-12 * np.abs(value).max(initial=0.0)
+    if 2 * kept.sum() > len(matrix):
+        return None
+    return vector[:, kept] * value[kept], np.ascontiguousarray(vector[:, kept].T)
 
 
 @inlined
@@ -177,8 +217,11 @@ class CouplingPotentials:
                 )
             integral = 2 * math.pi * coupling.range_nm**2
             taps = gaussian_taps(sigma).astype(dtype)
-            self._terms.append((taps, (integral * coupling.matrix).astype(dtype)))
-        self._reach = max((len(taps) - 1 for taps, _ in self._terms), default=0)
+            matrix = integral * coupling.matrix
+            onto, mixing = low_rank(matrix) or (matrix, None)
+            mixing = None if mixing is None else mixing.astype(dtype)
+            self._terms.append((taps, onto.astype(dtype), mixing))
+        self._reach = max((len(taps) - 1 for taps, _, _ in self._terms), default=0)
         self.halo = sweep_halo // self.factor + 3
         self.neighbour_rows = self.factor * max(self._reach, self.halo)
         self._bulk = lipids.bulk_density.astype(dtype)
@@ -187,7 +230,15 @@ class CouplingPotentials:
         self._spline = np.array(WEIGHTS, dtype)
         species, rows, nx = lipids.count, self.slab.rows, self.slab.cells
         self._gathered = np.zeros((species, rows + 2 * self._reach, nx), dtype)
-        self._scratch = np.empty_like(self._gathered) if len(self._terms) > 1 else None
+        # One coupling of full rank filters what was gathered in place.
+        ranks = [onto.shape[1] for _, onto, _ in self._terms]
+        in_place = len(ranks) == 1 and ranks[0] == species
+        mixed = 0 if in_place else max(ranks, default=0)
+        self._mixed = np.zeros((mixed, *self._gathered.shape[1:]), dtype)
+        self._row = np.zeros(self.factor * nx + 8, dtype)
+        self._ring = np.zeros((8, nx), dtype)
+        self._smooth = np.zeros((species, 1, COUPLING_TILE), dtype)
+        self._total = np.zeros(COUPLING_TILE, dtype)
         self.potential = np.zeros((species, rows + 2 * self.halo, nx), dtype)
         self.previous = np.zeros((species, rows, nx), dtype)
         self.has_previous = False
@@ -215,16 +266,31 @@ class CouplingPotentials:
                 self._reach,
                 crowding[self._leaflet[s]],
                 crowding_halo,
+                self._row,
+                self._ring,
             )
         self.potential[:] = 0
-        for taps, matrix in self._terms:
-            field = self._gathered
-            if self._scratch is not None:
-                np.copyto(self._scratch, self._gathered)
-                field = self._scratch
+        for taps, onto, mixing in self._terms:
+            if mixing is not None:
+                field = self._mixed[: onto.shape[1]]
+                mix(self._gathered, self._reach, mixing, field)
+            elif len(self._mixed):
+                field = self._mixed
+                np.copyto(field, self._gathered)
+            else:
+                field = self._gathered
             filter_along_x(field, self._reach, taps)
             self._world.fill_halo(field, self._reach)
-            couple(field, self._reach, taps, matrix, self.potential, self.halo)
+            couple(
+                field,
+                self._reach,
+                taps,
+                onto,
+                self.potential,
+                self.halo,
+                self._smooth,
+                self._total,
+            )
         extrapolate(self.potential, self.halo, self.previous, self.has_previous)
         self.has_previous = True
         self._world.fill_halo(self.potential, self.halo)

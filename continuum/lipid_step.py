@@ -15,15 +15,11 @@ from continuum.flux_noise import FluxNoise, spline_positions
 from continuum.grid_transfer import REACH, WEIGHTS
 from continuum.halo import SingleProcess, World
 from continuum.leaflet_pressure import LeafletPressure
-from continuum.lipid_flux import (
-    advance_species,
-    fourier_limit,
-    substeps,
-    sweep_halo_rows,
-)
+from continuum.lipid_flux import FaceNoise, FrozenPotential, advance_species, sweep_memory
 from continuum.lipid_interactions import CouplingPotentials
 from continuum.parameters import Model
 from continuum.protein_windows import ProteinWindows
+from continuum.sweep_polynomial import SweepPolynomial, largest_w, sweep_polynomial
 
 Array = NDArray[Any]
 
@@ -36,15 +32,16 @@ def storage(precision: str) -> tuple[Any, Any, float]:
     return _SINGLE if precision == "single" else _DOUBLE
 
 
+def sweep_polynomials(model: Model) -> list[SweepPolynomial]:
+    """The polynomial of every species' sweeps."""
+    h, dt_us = model.membrane.spacing_nm, model.numerics.time_step_us
+    bound = largest_w(model.potentials, h)
+    return [sweep_polynomial(float(d) * dt_us / h**2, bound) for d in model.lipids.diffusivity]
+
+
 def halo_rows(model: Model) -> int:
     """Rows of neighbours' density that one step of a slab depends on."""
-    m = substeps(
-        float(model.lipids.diffusivity.max()),
-        model.numerics.time_step_us,
-        model.membrane.spacing_nm,
-        fourier_limit(model.potentials, model.membrane.spacing_nm),
-    )
-    return max(sweep_halo_rows(m), REACH)
+    return max(REACH, *(polynomial.halo_rows for polynomial in sweep_polynomials(model)))
 
 
 class LipidFields:
@@ -59,14 +56,11 @@ class LipidFields:
         self.halo = halo_rows(model)
         self.density = np.empty((lipids.count, slab.rows + 2 * self.halo, slab.cells), integer)
         self.density[:] = np.rint(lipids.bulk_density / self.quantum)[:, None, None]
-        self.fourier_limit = fourier_limit(model.potentials, h)
-        self._substeps = [
-            substeps(float(d), dt_us, h, self.fourier_limit) for d in lipids.diffusivity
-        ]
-        self._fourier = [
-            real(d * dt_us / h**2 / m)
-            for d, m in zip(lipids.diffusivity, self._substeps, strict=True)
-        ]
+        self.largest_w = largest_w(model.potentials, h)
+        polynomials = sweep_polynomials(model)
+        self._stages = [polynomial.stages.astype(real) for polynomial in polynomials]
+        self._scale = [real(p.fourier * p.weight / self.quantum) for p in polynomials]
+        degree = max(polynomial.degree for polynomial in polynomials)
         self._weight = lipids.area_weight.astype(real)
         self._spline = np.array(WEIGHTS, real)
         self.couplings = CouplingPotentials(
@@ -100,6 +94,7 @@ class LipidFields:
             seed=model.seed,
             dtype=real,
         )
+        self._memory = sweep_memory(slab.cells, degree, self.noise.factor, integer, real)
         self._centres = spline_positions(self.noise.factor, False, real)
         self._faces = spline_positions(self.noise.factor, True, real)
         self._kick = (self.noise.kick_amplitudes / np.sqrt(self.quantum)).astype(real)
@@ -129,26 +124,32 @@ class LipidFields:
                 self.density[s],
                 halo,
                 self.real(self.quantum),
-                self.couplings.potential[s],
-                self.couplings.halo,
-                self.couplings.factor,
-                self._spline,
-                pressure.pressure[leaflet[s]],
-                self._weight[s],
-                potential,
-                windows.corners,
-                beads_of_row,
-                row_start,
-                self.slab.first_row,
-                self._fourier[s],
-                self._substeps[s],
-                self._kick[s],
-                self.noise.fields[s],
-                self.noise.halo,
-                self._centres.first,
-                self._centres.weights,
-                self._faces.first,
-                self._faces.weights,
+                FrozenPotential(
+                    coarse=self.couplings.potential[s],
+                    coarse_halo=self.couplings.halo,
+                    factor=self.couplings.factor,
+                    spline=self._spline,
+                    pressure=pressure.pressure[leaflet[s]],
+                    weight=self._weight[s],
+                    windows=potential,
+                    corners=windows.corners,
+                    beads_of_row=beads_of_row,
+                    row_start=row_start,
+                    first_row=self.slab.first_row,
+                ),
+                FaceNoise(
+                    amplitude=self._kick[s],
+                    fields=self.noise.fields[s],
+                    halo=self.noise.halo,
+                    centre_first=self._centres.first,
+                    centre_weights=self._centres.weights,
+                    face_first=self._faces.first,
+                    face_weights=self._faces.weights,
+                ),
+                self._stages[s],
+                self._scale[s],
+                step % 2 == 0,
+                self._memory,
             )
 
     def own_density(self) -> Array:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from continuum.decomposition import Slab, cut_into_slabs
 from continuum.halo import World
 from continuum.initial_proteins import initial_proteins
-from continuum.lipid_flux import check_steepness
 from continuum.lipid_step import LipidFields, halo_rows, rows_of_thinnest_slab
 from continuum.parameters import Model, RadialPotentials
 from continuum.philox import key_of
@@ -23,6 +22,7 @@ from continuum.protein_lipid_coupling import FORCE_QUANTUM, lipid_force, potenti
 from continuum.protein_motion import langevin_substep, protein_force_field
 from continuum.protein_states import change_states, state_kinetics
 from continuum.protein_windows import ProteinWindows
+from continuum.sweep_polynomial import check_steepness
 
 Array = NDArray[Any]
 
@@ -62,7 +62,7 @@ class Membrane:
 
         Raises ValueError where they are too steep for the sweeps of this run.
         """
-        check_steepness(potentials, self.model.membrane.spacing_nm, self.fields.fourier_limit)
+        check_steepness(potentials, self.model.membrane.spacing_nm, self.fields.largest_w)
         self._table = potential_table(potentials, self.fields.real)
         self._force_table = potential_table(potentials)
         self.parameter_version = version
