@@ -35,6 +35,7 @@ from continuum.radial_equilibrium import (
     potential_on,
     radial_correlation,
 )
+from continuum.sweep_polynomial import bead_w, largest_w
 
 Array = NDArray[np.float64]
 
@@ -57,7 +58,7 @@ class FeedbackOutcome:
     prior_frames: float
     independent_frames: dict[str, float]  # by state, without the prior
     largest_change_kt: float  # from the version before
-    step: float  # 1; less where the whole step would have been unstable, 0 where any would
+    step: float  # 1; less where all of it would have been unstable or too steep, 0 where any would
     least_eigenvalue: float  # of M(k) at the densities around a protein
 
     def provenance(self) -> str:
@@ -119,8 +120,8 @@ def next_potentials(
 ) -> tuple[RadialPotentials, FeedbackOutcome]:
     """The pure part: results with weights -> potentials one careful step from the previous ones.
 
-    A step after which the lipids around some protein would have no stable equilibrium is halved
-    until they have one.
+    A step after which the lipids around some protein would have no stable equilibrium, or the
+    potentials would be too steep for the membrane's sweeps, is halved until that is not so.
     """
     operator = correlation_of(model)
     summed = LoneCounts.none(lone_profiles(model, previous, operator))
@@ -130,9 +131,13 @@ def next_potentials(
     updated = updated_potentials(
         previous, counts, model.lipids, operator, InversionLimits(**limits.model_dump())
     )
+    spacing_nm = model.membrane.spacing_nm
+    bound = largest_w(model.potentials, spacing_nm)
     step, trial = 1.0, updated
     eigenvalue = least_eigenvalue(model, trial, operator)
-    while not eigenvalue >= LEAST_EIGENVALUE and step > 0.0:
+    while step > 0.0 and not (
+        eigenvalue >= LEAST_EIGENVALUE and bead_w(trial, spacing_nm, 1) <= bound
+    ):
         step = step / 2.0 if step > _SMALLEST_STEP else 0.0
         trial = replace(updated, u=previous.u + step * (updated.u - previous.u))
         eigenvalue = least_eigenvalue(model, trial, operator)

@@ -22,6 +22,7 @@ from campaign.molecular_dynamics.settings import FeedbackLimits
 from campaign.single_thread import single_threaded
 from continuum.parameter_versions import read_parameter_version, version_path
 from continuum.potential_inversion import shell_areas
+from continuum.sweep_polynomial import check_steepness, largest_w
 from tests.campaign.md_laboratory import (
     CHOL,
     INNER,
@@ -382,3 +383,22 @@ def test_stability_is_judged_at_the_densities_around_proteins():
     change = np.abs(potentials.u - START.potentials.u).max()
     assert change == pytest.approx(outcome.largest_change_kt, abs=1e-6)
     assert feedback._SMALLEST_STEP == 1.0 / 16.0
+
+
+def test_what_is_fed_back_is_never_too_steep_for_the_sweeps_of_the_run():
+    """A narrow gap in the counts, taken at its word, would end the campaign."""
+    gap = expected_result([RASA], 5000)
+    gap.counts[RASA, PAP6, 60:100] = 0.0
+    limits = QUICK.model_copy(
+        update={
+            "smoothing_nm": 0.05,
+            "least_g": 1e-6,
+            "largest_change_kt": 12.0,
+            "largest_u_kt": 12.0,
+        }
+    )
+    spacing_nm = START.membrane.spacing_nm
+    potentials, outcome = fed_back([gap], limits=limits)
+    assert 0.0 < outcome.step < 1.0
+    assert outcome.least_eigenvalue > 0.1
+    check_steepness(potentials, spacing_nm, largest_w(START.potentials, spacing_nm))
