@@ -4,26 +4,14 @@
 journal of 24,000 jobs and 6 million patches, and the campaign of `make campaign`.
 """
 
-import argparse
-import json
-import os
-import platform
 import tempfile
-import time
-from collections.abc import Callable
-from functools import reduce
-from operator import getitem
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from benchmarks.bridge import PATCHES, through_ray, through_the_folder
 from benchmarks.campaign_share import measure_share
 from benchmarks.coordinator import measure_decisions, measure_restart
 from benchmarks.pilots import measure_pilots
-
-Result = dict[str, Any]
+from benchmarks.report import Bar, Result, arguments_of, conclude, measure, opened
 
 SLOTS = 6_000  # of the coordinator alone
 # Jobs, and slots of the pilot: a slot waits for the disk and for answers most of the time, and a
@@ -81,38 +69,15 @@ CAMPAIGN = ("laptop",)
 QUICK_CAMPAIGN = ("laptop", "--snapshots", "2")  # with the jobs of the whole one
 
 SECTIONS = ("bridge_folder", "ray", "coordinator", "restart", "campaign")
-# Section, label, path of keys, bar, larger is better.
 BARS = (
-    ("bridge_folder", "patches/s to a durable file", "patches_per_s", 1_000, True),
-    ("ray", "patches/s through Ray to a durable ack", "bridge.patches_per_s", 1_000, True),
-    ("ray", "mock jobs/s started through a pilot", "pilots.jobs_started_per_s", 500, True),
-    ("coordinator", "coordinator: decisions/s", "decisions_per_s", 5_000, True),
-    ("restart", "coordinator: restart, s", "wall_s", 10, False),
-    ("campaign", "our CPU / the work's CPU", "own_cpu_share", 0.05, False),
-    ("campaign", "occupancy of MD slots", "occupancy", 0.98, True),
+    Bar("bridge_folder", "patches/s to a durable file", "patches_per_s", 1_000),
+    Bar("ray", "patches/s through Ray to a durable ack", "bridge.patches_per_s", 1_000),
+    Bar("ray", "mock jobs/s started through a pilot", "pilots.jobs_started_per_s", 500),
+    Bar("coordinator", "coordinator: decisions/s", "decisions_per_s", 5_000),
+    Bar("restart", "coordinator: restart, s", "wall_s", 10, at_least=False),
+    Bar("campaign", "our CPU / the work's CPU", "own_cpu_share", 0.05, at_least=False),
+    Bar("campaign", "occupancy of MD slots", "occupancy", 0.98),
 )
-
-
-def judged(result: Result) -> list[Result]:
-    """One row a bar whose section was measured."""
-    rows = []
-    for section, label, path, bar, larger in BARS:
-        if section in result:
-            value = reduce(getitem, path.split("."), result[section])
-            met = value >= bar if larger else value <= bar
-            row = {"measure": label, "measured": value, "bar": bar, "larger_is_better": larger}
-            rows.append({**row, "met": met})
-    return rows
-
-
-def print_table(rows: list[Result]) -> None:
-    """measure | measured | bar."""
-    print(f"\n{'measure':40} | {'measured':>10} | {'bar':>9} |")
-    for row in rows:
-        sign = ">=" if row["larger_is_better"] else "<="
-        verdict = "met" if row["met"] else "MISSED"
-        bar = f"{sign} {row['bar']:g}"
-        print(f"{row['measure']:40} | {row['measured']:10.4g} | {bar:>9} | {verdict}")
 
 
 def print_details(result: Result) -> None:
@@ -145,41 +110,11 @@ def print_details(result: Result) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything or less")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=SECTIONS,
-        metavar="SECTION",
-        help=f"of {', '.join(SECTIONS)}",
-    )
-    arguments = parser.parse_args()
-    result: Result = {
-        "quick": arguments.quick,
-        "machine": {
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "load_average_before": os.getloadavg()[0],
-        },
-    }
+    arguments = arguments_of(__doc__, "a tenth of everything or less", SECTIONS).parse_args()
+    result = opened(arguments.quick)
+    chosen = arguments.only or SECTIONS
     with tempfile.TemporaryDirectory() as name:
         benchmark = Benchmark(quick=arguments.quick, folder=Path(name))
-        for section in SECTIONS:
-            if section in (arguments.only or SECTIONS):
-                run: Callable[[], Result] = getattr(benchmark, section)
-                start = time.perf_counter()
-                result[section] = run()
-                print(f"{section}: measured in {time.perf_counter() - start:.0f} s", flush=True)
-    result["machine"]["load_average_after"] = os.getloadavg()[0]
-    result["bars"] = judged(result)
+        measure(benchmark, [section for section in SECTIONS if section in chosen], result)
     print_details(result)
-    print_table(result["bars"])
-    if arguments.json:
-        print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
+    conclude(result, BARS, as_json=arguments.json)

@@ -4,22 +4,14 @@ Times are CPU times of one thread, medians of several repeats; speeds at full si
 2400 x 2400 cells of 14 species. `--quick` measures smaller grids with fewer repeats.
 """
 
-import argparse
-import json
-import os
-import platform
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from benchmarks.cost_figure import draw_costs, measure_costs
 from benchmarks.fine_reference import largest_step_ns, measure_errors
 from benchmarks.output_cost import peak_memory, snapshot_cost
 from benchmarks.py_pde_peer import compare
 from benchmarks.rank_scaling import measure_scaling
+from benchmarks.report import Bar, Result, arguments_of, conclude, measure, opened
 from benchmarks.roofline import measure_roofline
 from benchmarks.step_cost import (
     PAPER_US_PER_RANK_DAY,
@@ -36,8 +28,6 @@ CAVEAT = (
     " machines, and invented interactions without snapshot cost against a production code."
 )
 OUT = Path(__file__).resolve().parent / "out"
-
-Result = dict[str, Any]
 
 
 class Benchmark:
@@ -153,48 +143,31 @@ class Benchmark:
         return errors
 
 
-# Section, label, key, required, aim, larger is better.
-BARS: tuple[tuple[str, str, str, float, float | None, bool], ...] = (
-    (
-        "published",
-        "published: simulated us / core-day",
-        "simulated_us_per_core_day",
-        150,
-        1000,
-        True,
-    ),
-    (
-        "published",
-        "published: ratio to the paper",
-        "ratio_to_paper_us_per_rank_day",
-        560,
-        None,
-        True,
-    ),
-    (
+BARS = (
+    Bar("published", "published: simulated us / core-day", "simulated_us_per_core_day", 150, 1000),
+    Bar("published", "published: ratio to the paper", "ratio_to_paper_us_per_rank_day", 560),
+    Bar(
         "published_error",
         "published: relative L2 at its step",
         "error_at_preset_step",
         1e-3,
-        None,
-        False,
+        at_least=False,
     ),
-    (
+    Bar(
         "soft",
         "soft-prototype: simulated us / core-day",
         "simulated_us_per_core_day",
         1750,
         4000,
-        True,
     ),
-    ("roofline", "fraction of the roof", "fraction_of_roof", 0.30, 0.45, True),
-    ("py_pde", "speed against py-pde, float64", "speed_ratio", 50, 100, True),
-    ("ranks", "strong CPU efficiency, 2 ranks", "strong_efficiency", 0.93, 0.97, True),
-    ("ranks", "weak CPU efficiency, 2 ranks", "weak_efficiency", 0.95, 0.99, True),
-    ("memory", "peak resident memory / GB", "peak_resident_gb", 1.2, None, False),
-    ("noise", "noise share of a step", "noise_share_of_step", 0.35, 0.20, False),
-    ("output", "snapshot and patches / steps, CPU", "cpu_share_of_steps", 0.02, None, False),
-    ("output", "snapshot and patches / steps, wall", "wall_share_of_steps", 0.02, None, False),
+    Bar("roofline", "fraction of the roof", "fraction_of_roof", 0.30, 0.45),
+    Bar("py_pde", "speed against py-pde, float64", "speed_ratio", 50, 100),
+    Bar("ranks", "strong CPU efficiency, 2 ranks", "strong_efficiency", 0.93, 0.97),
+    Bar("ranks", "weak CPU efficiency, 2 ranks", "weak_efficiency", 0.95, 0.99),
+    Bar("memory", "peak resident memory / GB", "peak_resident_gb", 1.2, at_least=False),
+    Bar("noise", "noise share of a step", "noise_share_of_step", 0.35, 0.20, False),
+    Bar("output", "snapshot and patches / steps, CPU", "cpu_share_of_steps", 0.02, None, False),
+    Bar("output", "snapshot and patches / steps, wall", "wall_share_of_steps", 0.02, None, False),
 )
 
 SECTIONS = (
@@ -211,40 +184,6 @@ SECTIONS = (
     "figure",
 )
 QUICK_SECTIONS = tuple(name for name in SECTIONS if name not in ("soft_error", "figure"))
-
-
-def judged(result: Result) -> list[Result]:
-    """One row a bar whose section was measured."""
-    rows = []
-    for section, label, key, required, aim, larger in BARS:
-        value = result.get(section, {}).get(key)
-        if value is None:
-            continue
-        met = value >= required if larger else value <= required
-        rows.append(
-            {
-                "measure": label,
-                "measured": value,
-                "required": required,
-                "aim": aim,
-                "larger_is_better": larger,
-                "met": met,
-            }
-        )
-    return rows
-
-
-def print_table(rows: list[Result]) -> None:
-    """measure | measured | required | aim."""
-    print(f"\n{'measure':40} | {'measured':>10} | {'required':>10} | {'aim':>10} |")
-    for row in rows:
-        sign = ">=" if row["larger_is_better"] else "<="
-        aim = "" if row["aim"] is None else f"{row['aim']:g}"
-        verdict = "met" if row["met"] else "MISSED"
-        print(
-            f"{row['measure']:40} | {row['measured']:10.4g} | {sign} {row['required']:>7g} |"
-            f" {aim:>10} | {verdict}"
-        )
 
 
 def print_details(result: Result) -> None:
@@ -289,58 +228,14 @@ def print_details(result: Result) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="smaller grids, fewer repeats, py-pde without numba, no figure",
-    )
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    quick = "smaller grids, fewer repeats, py-pde without numba, no figure"
+    parser = arguments_of(__doc__, quick, SECTIONS)
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the figure")
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=SECTIONS,
-        metavar="SECTION",
-        help=f"of {', '.join(SECTIONS)}",
-    )
     arguments = parser.parse_args()
     chosen = arguments.only or (QUICK_SECTIONS if arguments.quick else SECTIONS)
     benchmark = Benchmark(quick=arguments.quick, out=arguments.out)
-    result = benchmark.result
-    result["machine"] = {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "load_average_before": os.getloadavg()[0],
-    }
-    result["quick"] = arguments.quick
-    size = "quick: small grids, few repeats" if arguments.quick else "full size"
-    print(f"{size}; {_processor()}, load average {os.getloadavg()[0]:.2f}", flush=True)
-    for section in SECTIONS:
-        if section not in chosen:
-            continue
-        run: Callable[[], Result] = getattr(benchmark, section)
-        start = time.perf_counter()
-        result[section] = run()
-        took_s = time.perf_counter() - start
-        result[section]["wall_s"] = took_s
-        print(f"{section}: measured in {took_s:.0f} s", flush=True)
-    result["machine"]["load_average_after"] = os.getloadavg()[0]
-    result["bars"] = judged(result)
-    result["caveat"] = CAVEAT
-    print_details(result)
-    print_table(result["bars"])
-    load = result["machine"]["load_average_after"]
-    if load > 1.5:
-        print(f"load average {load:.2f}: other work shared the machine, times are upper bounds")
-    if arguments.json:
-        print(json.dumps(result))
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+    benchmark.result.update(opened(arguments.quick))
+    measure(benchmark, [name for name in SECTIONS if name in chosen], benchmark.result)
+    benchmark.result["caveat"] = CAVEAT
+    print_details(benchmark.result)
+    conclude(benchmark.result, BARS, as_json=arguments.json)
