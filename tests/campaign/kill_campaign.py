@@ -271,12 +271,9 @@ def kill_campaign(folder: Path, kills: int, attached: int, seed: int) -> list[st
         found.append(f"the last resume ended with {code}")
     found += compare(run, undisturbed)
     click.echo("\n".join(summary(run, disturbance.kills)))
+    ours = [psutil.Process(), *psutil.Process().parents()]  # name the folder in their commands
     leftover = [p for p in psutil.process_iter() if str(folder) in " ".join(_words(p))]
-    found += [
-        f"process {p.pid} is left: {' '.join(_words(p))}"
-        for p in leftover
-        if p.pid != psutil.Process().pid
-    ]
+    found += [f"process {p.pid} is left: {' '.join(_words(p))}" for p in leftover if p not in ours]
     return found
 
 
