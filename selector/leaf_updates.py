@@ -86,7 +86,6 @@ def take_hits(
     bounds: Any, slots: Any, distances: Any, neighbours: Any, seen: Any, dimension: int, k: int,
 ) -> Any:  # fmt: skip
     """Offer selected point index to the list of a lane, per hit index * 64 + lane; any taken?"""
-    margin = 1.0 + (dimension + 8) * ROUNDING
     changed = False
     for hit in hits[:number]:
         index, lane = hit // LEAF, hit % LEAF
@@ -102,8 +101,7 @@ def take_hits(
         value = np.sqrt(total)
         if value < distances[slot * k + k - 1]:
             bounds[place] = insert_into_list(distances, neighbours, slot, k, value, index)
-            kth = distances[slot * k + k - 1]
-            kth_squared[place] = np.float32(kth * kth * margin) + TINY
+            kth_squared[place] = filter_threshold(distances[slot * k + k - 1], dimension)
             changed = True
     return changed
 
