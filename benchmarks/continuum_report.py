@@ -53,8 +53,8 @@ class Benchmark:
         """Error of the `soft-prototype` preset at several steps."""
         if self.quick:
             return self._errors("soft-prototype", (0.01,), ())
-        steps = (0.0025, 0.005, 0.006, 0.008, 0.01, 0.012, 0.015, 0.02, 0.024)
-        return self._errors("soft-prototype", steps, (0.005, 0.01))
+        steps = (0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.036)
+        return self._errors("soft-prototype", steps, (0.01, 0.02, 0.036))
 
     def soft(self) -> Result:
         """Speed of the `soft-prototype` preset at its largest step within the bound.
@@ -127,7 +127,7 @@ class Benchmark:
         errors = measure_errors(
             preset,
             cells=144 if self.quick else 196,  # 60 nm and 1 protein, 81.7 nm and 2
-            duration_us=0.02 if self.quick else 0.12,
+            duration_us=0.02 if self.quick else 0.18,
             steps_us=steps_us,
             brownian_steps_us=brownian_us,
             relaxation_us=0.1 if self.quick else 0.8,

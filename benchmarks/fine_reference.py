@@ -6,6 +6,7 @@ explicit midpoint rule at a step below the explicit limit; float64 throughout. B
 same state, relaxed around resting proteins, and then follow the same protein path.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -108,17 +109,25 @@ class GuidedMembrane(Membrane):
         super().__init__(model, SingleProcess())
         self.state[:] = -1
         self.state[: model.proteins.count] = model.proteins.index_of(STATE)
+        self.position[: model.proteins.count] = path(0.0) % model.membrane.side_nm
 
     def _change_states(self) -> None:
         pass
 
-    def _move_proteins(self, half: int) -> None:
-        if half == 0:
-            dt_us = self.model.numerics.time_step_us
-            middle_us = (self.step - self._start_step + 0.5) * dt_us
+    def _lipid_force(self) -> Array:
+        return np.zeros_like(self.position)
+
+    def _move_proteins(self, lipid_force: Array, half: int) -> list[Array]:
+        numerics = self.model.numerics
+        substeps = math.ceil(numerics.time_step_us / 2 / numerics.protein_substep_us - 1e-9)
+        trail = []
+        for substep in range(half * substeps, (half + 1) * substeps):
+            done = self.step - self._start_step + (substep + 1) / (2 * substeps)
             self.position[: self.model.proteins.count] = (
-                self._path(middle_us) % self.model.membrane.side_nm
+                self._path(done * numerics.time_step_us) % self.model.membrane.side_nm
             )
+            trail.append(self.position.copy())
+        return trail
 
     def density(self) -> Array:
         """(S, y, x) in nm⁻²."""

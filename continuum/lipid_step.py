@@ -1,8 +1,8 @@
 """One time step of the lipids on one slab: interactions, pressure, noise, then the sweeps.
 
-membrane-physics 1.2. The potential is frozen at the middle of the step (`lipid_interactions`
-extrapolates it, the proteins' positions are those of the middle), except for the pressure, which is
-that of the step's end (`leaflet_pressure`).
+membrane-physics 1.2. The potential is frozen: that of the couplings at the middle of the step
+(`lipid_interactions` extrapolates it), that of the proteins as lipids see them pass
+(`lipid_response`), and the pressure at the step's end (`leaflet_pressure`).
 """
 
 from typing import Any

@@ -1,9 +1,10 @@
 """A membrane in motion: lipids and proteins on one rank's slab, advanced together.
 
-A step from t to t + dt is symmetric: states change, proteins move for dt/2 among the lipids of t,
-lipids advance by dt under the proteins of the middle, and proteins move for the other dt/2 among
-the lipids of t + dt. Each rank integrates the proteins in its slab; positions and states are then
-known to all.
+A step from t to t + dt: states change, proteins move for dt/2 among the lipids of t, lipids advance
+by dt under the proteins on their way, and proteins move for the other dt/2 among the lipids of
+t + dt. Where that will take them is foreseen: the kicks to come are known, and the force that the
+lipids exert hardly changes in half a step. Each rank integrates the proteins in its slab; positions
+and states are then known to all.
 """
 
 import math
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from continuum.decomposition import Slab, cut_into_slabs
 from continuum.halo import World
 from continuum.initial_proteins import initial_proteins
+from continuum.lipid_response import response_rates, seen
 from continuum.lipid_step import LipidFields, halo_rows, rows_of_thinnest_slab
 from continuum.parameters import Model, RadialPotentials
 from continuum.philox import key_of
@@ -65,15 +67,22 @@ class Membrane:
         check_steepness(potentials, self.model.membrane.spacing_nm, self.fields.largest_w)
         self._table = potential_table(potentials, self.fields.real)
         self._force_table = potential_table(potentials)
+        self._rates = response_rates(potentials, self.model.lipids)
         self.parameter_version = version
 
     def advance(self) -> None:
         """One time step."""
         self._change_states()
-        self._move_proteins(half=0)
-        self._windows.refresh(self.position, self.state, self._table)
+        path = [self.position.copy()]
+        force = self._lipid_force()
+        path += self._move_proteins(force, half=0)
+        middle = self.position.copy()
+        path += self._move_proteins(force, half=1)
+        shown = seen(np.stack(path), self._rates * self.model.numerics.time_step_us)
+        self._windows.refresh(*shown, self.state, self._table)
         self.fields.advance(self._windows, self.step)
-        self._move_proteins(half=1)
+        self.position = middle
+        self._move_proteins(self._lipid_force(), half=1)
         self.step += 1
 
     def check_finite(self) -> None:
@@ -110,17 +119,21 @@ class Membrane:
         )
         self._share(owned)
 
-    def _move_proteins(self, half: int) -> None:
+    def _move_proteins(self, lipid_force: Array, half: int) -> list[Array]:
+        """Move all beads for dt/2 and return where they were after every substep, (2P, 2) each.
+
+        `lipid_force` (2P, 2) is in kT/nm; the kicks are those of the step's first or second half.
+        """
         numerics = self.model.numerics
         substeps = max(1, math.ceil(numerics.time_step_us / 2 / numerics.protein_substep_us - 1e-9))
-        force = self._lipid_force()
+        path = []
         for substep in range(substeps):
             owned = self.owned()
             langevin_substep(
                 self.position,
                 self.state,
                 owned,
-                force,
+                lipid_force,
                 self._force_field,
                 self.model.membrane.side_nm,
                 numerics.time_step_us / 2 / substeps,
@@ -129,6 +142,8 @@ class Membrane:
                 *self._key,
             )
             self._share(owned)
+            path.append(self.position.copy())
+        return path
 
     def _share(self, owned: Array) -> None:
         """Make the beads of every rank's own primaries known to all, bit for bit."""

@@ -19,41 +19,79 @@ Array = NDArray[Any]
 
 
 @kernel
+def frame_windows(
+    position: Array,  # (moments, beads, 2)   nm
+    cutoff_nm: float,
+    spacing_nm: float,
+    cells: int,
+    corners: Array,  # (beads, 2)   row and column of each first cell, may lie outside; overwritten
+) -> int:
+    """Place windows around all a bead's positions; returns the largest distance of first cells."""
+    moments, beads, _ = position.shape
+    largest = 0
+    for p in range(beads):
+        for axis in range(2):
+            nm = position[0, p, 1 - axis]
+            start = math.ceil((nm - cutoff_nm) / spacing_nm - 0.5)
+            least, most = 0, 0
+            for m in range(1, moments):
+                nm = position[m, p, 1 - axis]
+                first = math.ceil((nm - cutoff_nm) / spacing_nm - 0.5)
+                away = (first - start + cells // 2) % cells - cells // 2
+                least, most = min(least, away), max(most, away)
+            corners[p, axis] = start + least
+            largest = max(largest, most - least)
+    return largest
+
+
+@kernel
 def fill_windows(
-    position: Array,  # (beads, 2)   nm
+    position: Array,  # (moments, beads, 2)   nm
+    share: Array,  # (moments, active)   weight of each moment
     state: Array,  # (beads,)     present beads only
     table: PotentialTable,
     spacing_nm: float,
+    cells: int,
+    corners: Array,  # (beads, 2)   of `frame_windows`
     windows: Array,  # (active, beads, side, side)   kT, overwritten
-    corners: Array,  # (beads, 2)   row and column of each first cell, may lie outside; overwritten
 ) -> None:
-    """u_{s(p),a}(|x - R_p|) at the cells around each bead, zero beyond the cutoff."""
-    active, beads, side, _ = windows.shape
+    """Σ_m share_m u_{s(p),a}(|x - R_pm|) at the cells around each bead, zero beyond the cutoff."""
+    active, beads, _, _ = windows.shape
+    side = min(math.floor(2 * table.cutoff_nm / spacing_nm) + 1, cells)
     node = np.empty(side + LANES, np.int64)
     weight = np.zeros((4, side + LANES), table.coefficient.dtype)
     blended = np.empty((table.coefficient.shape[2], side + LANES), table.coefficient.dtype)
     intervals = table.coefficient.shape[1] - 4
+    windows[:] = 0
     for p in range(beads):
-        first_row = math.ceil((position[p, 1] - table.cutoff_nm) / spacing_nm - 0.5)
-        first_column = math.ceil((position[p, 0] - table.cutoff_nm) / spacing_nm - 0.5)
-        corners[p, 0], corners[p, 1] = first_row, first_column
-        for r in range(side):
-            dy = (first_row + r + 0.5) * spacing_nm - position[p, 1]
-            for c in range(side):
-                dx = (first_column + c + 0.5) * spacing_nm - position[p, 0]
-                q = (dx * dx + dy * dy) * table.per_spacing
-                if q < intervals:
-                    node[c] = int(q)
-                    w0, w1, w2, w3 = spline_weights(q - node[c])
-                else:
-                    node[c] = 0
-                    w0, w1, w2, w3 = 0.0, 0.0, 0.0, 0.0
-                weight[0, c], weight[1, c], weight[2, c], weight[3, c] = w0, w1, w2, w3
-            blend_segment(blended, side, active, table.coefficient[state[p]], node, weight)
-            for a in range(active):
-                row, values = windows[a, p, r], blended[a]
+        for m in range(position.shape[0]):
+            x, y = position[m, p, 0], position[m, p, 1]
+            first_row = math.ceil((y - table.cutoff_nm) / spacing_nm - 0.5)
+            first_column = math.ceil((x - table.cutoff_nm) / spacing_nm - 0.5)
+            column = (first_column - corners[p, 1]) % cells
+            before_border = min(side, cells - column)
+            for r in range(side):
+                dy = (first_row + r + 0.5) * spacing_nm - y
                 for c in range(side):
-                    row[c] = values[c]
+                    dx = (first_column + c + 0.5) * spacing_nm - x
+                    q = (dx * dx + dy * dy) * table.per_spacing
+                    if q < intervals:
+                        node[c] = int(q)
+                        w0, w1, w2, w3 = spline_weights(q - node[c])
+                    else:
+                        node[c] = 0
+                        w0, w1, w2, w3 = 0.0, 0.0, 0.0, 0.0
+                    weight[0, c], weight[1, c], weight[2, c], weight[3, c] = w0, w1, w2, w3
+                blend_segment(blended, side, active, table.coefficient[state[p]], node, weight)
+                line = (first_row + r - corners[p, 0]) % cells
+                for a in range(active):
+                    row, values, part = windows[a, p, line], blended[a], share[m, a]
+                    target = row[column:]
+                    for c in range(before_border):
+                        target[c] += part * values[c]
+                    rest = values[before_border:]
+                    for c in range(side - before_border):
+                        row[c] += part * rest[c]
 
 
 @kernel
@@ -120,19 +158,25 @@ class ProteinWindows:
         self.beads_of_row: Array = np.empty(0, np.int64)
         self._no_start = np.zeros_like(self.row_start)
 
-    def refresh(self, position: Array, state: Array, table: PotentialTable) -> None:
-        """Evaluate the windows for beads at `position` (2P, 2) in `state` (2P,), -1 if absent."""
-        slab, halo = self._slab, self._halo
-        side = min(math.floor(2 * table.cutoff_nm / self._spacing_nm) + 1, slab.cells)
+    def refresh(self, position: Array, share: Array, state: Array, table: PotentialTable) -> None:
+        """Evaluate the windows for beads in `state` (2P,), -1 if absent.
+
+        A bead acts on species i from `position` (M, 2P, 2) with weights `share` (M, S).
+        """
+        slab, halo, h = self._slab, self._halo, self._spacing_nm
         near = self._near(position, state, table.cutoff_nm)
+        position = position[:, near]
         self.species = table.species
+        if len(self.corners) != len(near):
+            self.corners = np.zeros((len(near), 2), np.int64)
+        side = math.floor(2 * table.cutoff_nm / h) + 1
+        side += frame_windows(position, table.cutoff_nm, h, slab.cells, self.corners)
+        side = min(side, slab.cells)
         shape = (max(len(table.species), 1), len(near), side, side)
         if self.windows.shape != shape:
             self.windows = np.zeros(shape, self._dtype)
-            self.corners = np.zeros((len(near), 2), np.int64)
-        fill_windows(
-            position[near], state[near], table, self._spacing_nm, self.windows, self.corners
-        )
+        part = np.ascontiguousarray(share[:, table.species], self._dtype)
+        fill_windows(position, part, state[near], table, h, slab.cells, self.corners, self.windows)
         self.corners %= slab.cells
         self.row_start, self.beads_of_row = beads_of_rows(
             self.corners, side, slab.first_row - halo, slab.rows + 2 * halo, slab.cells
@@ -150,8 +194,8 @@ class ProteinWindows:
         present = np.flatnonzero(state >= 0)
         centre_nm = (slab.first_row + slab.rows / 2) * h
         side_nm = slab.cells * h
-        distance = np.abs(position[present, 1] - centre_nm)
-        distance = np.minimum(distance, side_nm - distance)
+        distance = np.abs(position[:, present, 1] - centre_nm)
+        distance = np.minimum(distance, side_nm - distance).min(axis=0)
         reach_nm = (slab.rows / 2 + self._halo + 1) * h + cutoff_nm
         near: Array = present[distance <= reach_nm]
         return near

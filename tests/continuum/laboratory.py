@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from continuum.configuration import load_model
 from continuum.decomposition import Slab
 from continuum.halo import SingleProcess
+from continuum.lipid_response import response_rates, seen
 from continuum.lipid_step import LipidFields
 from continuum.parameters import (
     Correlation,
@@ -145,7 +146,16 @@ class LipidTank:
     def place(self, position_nm: Array, state: int = 0) -> None:
         """Put beads, (beads, 2), which stay there until placed anew."""
         position = np.asarray(position_nm, np.float64)
-        self.windows.refresh(position, np.full(len(position), state, np.int8), self._table)
+        self._show(position[None], np.ones((1, self.model.lipids.count)), state)
+
+    def lead(self, path_nm: Array, state: int = 0) -> None:
+        """Let the coming steps see beads on a path, (instants, beads, 2), as a membrane's do."""
+        rates = response_rates(self.model.potentials, self.model.lipids)
+        self._show(*seen(path_nm, rates * self.model.numerics.time_step_us), state)
+
+    def _show(self, position: Array, share: Array, state: int) -> None:
+        states = np.full(position.shape[1], state, np.int8)
+        self.windows.refresh(position, share, states, self._table)
 
     def advance(self, steps: int = 1) -> None:
         for _ in range(steps):

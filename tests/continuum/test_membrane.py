@@ -73,10 +73,15 @@ def test_proteins_drift_down_the_energy_the_lipids_give_them():
     assert membrane.fields.own_density()[pap6].sum(dtype=np.int64) == before
 
 
-def test_lipids_feel_the_proteins_of_the_middle_of_the_step():
+def test_lipids_feel_the_proteins_on_their_way_through_the_step():
     membrane = Membrane(crowd("numerics.noise.amplitude=0.0"), SingleProcess())
     reference = ReferenceMembrane(membrane.model)
-    advance, cells, seen = membrane.fields.advance, membrane.slab.cells, []
+    advance, cells, found = membrane.fields.advance, membrane.slab.cells, {}
+    refresh = membrane._windows.refresh
+
+    def spy_on_path(path, share, state, table):
+        found.update(path=path.copy(), share=share, state=state.copy())
+        refresh(path, share, state, table)
 
     def spy(windows, step):
         felt = np.zeros((14, cells, cells), np.float32)
@@ -86,22 +91,28 @@ def test_lipids_feel_the_proteins_of_the_middle_of_the_step():
                 line = row + membrane.fields.halo
                 near = beads[start[line] : start[line + 1]]
                 add_windows(felt[s, row], window, windows.corners, near, row)
-        seen.append((membrane.position.copy(), membrane.state.copy(), felt))
+        found.update(felt=felt)
         advance(windows, step)
 
-    membrane.fields.advance = spy
+    membrane.fields.advance, membrane._windows.refresh = spy, spy_on_path
     before = membrane.position.copy()
     membrane.advance()
-    ((middle, state, felt),) = seen
-    assert (middle != before)[:5].all()
-    assert (middle != membrane.position)[:5].all()
+    path, share, state = found["path"], found["share"], found["state"]
+    np.testing.assert_array_equal(path[0], before)
+    foreseen = np.abs(path[-1] - membrane.position)[:5]
+    assert 0 < foreseen.max() < 0.01
+    assert np.abs(path[-1] - before)[:5].max() > 0.5
 
     def potential(position):
         present = np.flatnonzero(state >= 0)
         return sum(reference.protein_potential(position[[p]], int(state[p])) for p in present)
 
-    np.testing.assert_allclose(felt, potential(middle), rtol=0, atol=2e-3)
-    assert np.abs(potential(membrane.position) - potential(middle)).max() > 0.1
+    expected = sum(
+        part[:, None, None] * potential(position)
+        for position, part in zip(path, share, strict=True)
+    )
+    np.testing.assert_allclose(found["felt"], expected, rtol=0, atol=2e-3)
+    assert np.abs(potential(path[0]) - expected).max() > 0.1
 
 
 def test_every_primary_has_one_owner():

@@ -31,23 +31,28 @@ POSITION = np.array(
     [[7.3, 8.1], [0.0, 3.0], [SIDE_NM - 1e-9, 0.1], [4.4, SIDE_NM - 0.2], [np.nan, np.nan], [9, 9]]
 )
 STATE = np.array([0, 1, 0, 1, -1, 1], np.int8)
+# Where the beads go during a step, over borders too, and how much each moment weighs.
+PATH = (POSITION + np.array([[[0.0, 0.0]], [[-0.9, 0.3]], [[0.4, -1.7]]])) % SIDE_NM
+SHARE = np.random.default_rng(8).dirichlet(np.ones(3), SPECIES).T
 
 
 def slow_potential():
-    """(SPECIES, y, x), every cell and the nearest image of every bead."""
+    """(SPECIES, y, x), every cell and the nearest image of every bead at every moment."""
     centre = (np.arange(CELLS) + 0.5) * H
     total = np.zeros((SPECIES, CELLS, CELLS))
-    for (x, y), state in zip(POSITION, STATE, strict=True):
-        if state >= 0:
-            dx = (centre - x + SIDE_NM / 2) % SIDE_NM - SIDE_NM / 2
-            dy = (centre - y + SIDE_NM / 2) % SIDE_NM - SIDE_NM / 2
-            total += exact_u(np.hypot(dy[:, None], dx[None, :]))[state]
+    for position, share in zip(PATH, SHARE, strict=True):
+        for (x, y), state in zip(position, STATE, strict=True):
+            if state >= 0:
+                dx = (centre - x + SIDE_NM / 2) % SIDE_NM - SIDE_NM / 2
+                dy = (centre - y + SIDE_NM / 2) % SIDE_NM - SIDE_NM / 2
+                u = exact_u(np.hypot(dy[:, None], dx[None, :]))[state]
+                total += share[:, None, None] * u
     return total
 
 
 def windows_of(slab, dtype=np.float64, table=TABLE):
     windows = ProteinWindows(slab, HALO, H, dtype)
-    windows.refresh(POSITION, STATE, table)
+    windows.refresh(PATH, SHARE, STATE, table)
     return windows
 
 
@@ -82,7 +87,10 @@ def test_windows_equal_the_rows_of_the_coupling_that_gives_the_forces():
     near = np.flatnonzero(STATE >= 0)
     for row in range(CELLS):
         expected = np.zeros((len(TABLE.species), CELLS))
-        add_protein_potential_row(expected, row, near, POSITION, STATE, TABLE, H, CELLS)
+        for position, share in zip(PATH, SHARE, strict=True):
+            once = np.zeros_like(expected)
+            add_protein_potential_row(once, row, near, position, STATE, TABLE, H, CELLS)
+            expected += share[TABLE.species, None] * once
         np.testing.assert_allclose(found[TABLE.species, row], expected, rtol=0, atol=1e-14)
 
 
@@ -114,25 +122,29 @@ def test_the_weighted_sum_over_species_is_that_of_the_potentials(ranks):
         np.testing.assert_array_equal(field[:HALO], 1)
 
 
-def test_a_window_as_wide_as_the_membrane_adds_each_cell_once():
+@pytest.mark.parametrize("way_nm", [0.0, 0.9, -4.0])
+def test_a_window_as_wide_as_the_membrane_adds_each_cell_once(way_nm):
     cells = 20
     slab = Slab(cells=cells, first_row=0, rows=cells)
     windows = ProteinWindows(slab, 0, H, np.float64)
     for x in (0.01, 3.3, 5.0, 9.99):
-        windows.refresh(np.array([[x, 5.2]]), np.zeros(1, np.int8), TABLE)
+        path = np.array([[[x, 5.2]], [[(x + way_nm) % 10, (5.2 - way_nm) % 10]]])
+        windows.refresh(path, np.full((2, SPECIES), 0.5), np.zeros(1, np.int8), TABLE)
         window, start, bead = windows.of_species(0)
         row = np.zeros(cells)
         add_windows(row, window, windows.corners, bead[start[10] : start[11]], 10)
         centre = (np.arange(cells) + 0.5) * H
-        dx = (centre - x + 5) % 10 - 5
-        np.testing.assert_allclose(row, exact_u(np.hypot(dx, 0.05))[0, 0], rtol=0, atol=1e-4)
+        dx = (centre - path[:, 0, :1] + 5) % 10 - 5
+        dy = 5.25 - path[:, 0, 1:]
+        expected = exact_u(np.hypot(dx, dy))[0, 0].mean(axis=0)
+        np.testing.assert_allclose(row, expected, rtol=0, atol=1e-4)
 
 
 def test_no_beads_leave_no_trace():
     slab = Slab(cells=CELLS, first_row=0, rows=CELLS)
     windows = ProteinWindows(slab, HALO, H, np.float64)
-    windows.refresh(POSITION, STATE, TABLE)
-    windows.refresh(np.empty((0, 2)), np.empty(0, np.int8), TABLE)
+    windows.refresh(PATH, SHARE, STATE, TABLE)
+    windows.refresh(np.empty((3, 0, 2)), SHARE, np.empty(0, np.int8), TABLE)
     _, start, bead = windows.of_species(0)
     assert not start.any()
     assert bead.size == 0
