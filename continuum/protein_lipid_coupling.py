@@ -129,7 +129,7 @@ def _slopes(t):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _covered(centre, half_width, spacing, cells):  # type: ignore[no-untyped-def]
+def covered(centre, half_width, spacing, cells):  # type: ignore[no-untyped-def]
     """Cells with |x - centre| <= half_width along one axis: first (may be outside), number."""
     first = math.ceil((centre - half_width) / spacing - 0.5)
     last = math.floor((centre + half_width) / spacing - 0.5)
@@ -162,7 +162,7 @@ def beads_by_row(
         for p in range(len(state)):
             if state[p] < 0:
                 continue
-            first, count = _covered(position[p, 1], cutoff_nm, spacing_nm, total_rows)
+            first, count = covered(position[p, 1], cutoff_nm, spacing_nm, total_rows)
             for unwrapped in range(first, first + count):
                 row = (unwrapped - first_row) % total_rows
                 while row < rows:
@@ -241,7 +241,7 @@ def _row_segment(iy, x, y, cutoff, spacing, nx, ny):  # type: ignore[no-untyped-
     elif dy < -0.5 * side:
         dy += side
     half_width = math.sqrt(max(cutoff * cutoff - dy * dy, 0.0))
-    first, count = _covered(x, half_width, spacing, nx)
+    first, count = covered(x, half_width, spacing, nx)
     return first, count, dy
 
 

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from continuum.compilation import kernel
 from continuum.decomposition import Slab
-from continuum.protein_lipid_coupling import PotentialTable, blend_segment, spline_weights
+from continuum.protein_lipid_coupling import (
+    PotentialTable,
+    blend_segment,
+    covered,
+    spline_weights,
+)
 from continuum.spline_lanes import LANES
 
 Array = NDArray[Any]
@@ -66,13 +71,12 @@ def fill_windows(
     for p in range(beads):
         for m in range(position.shape[0]):
             x, y = position[m, p, 0], position[m, p, 1]
-            first_row = math.ceil((y - table.cutoff_nm) / spacing_nm - 0.5)
-            first_column = math.ceil((x - table.cutoff_nm) / spacing_nm - 0.5)
-            column = (first_column - corners[p, 1]) % cells
-            before_border = min(side, cells - column)
-            for r in range(side):
+            first_row, rows = covered(y, table.cutoff_nm, spacing_nm, cells)
+            for r in range(rows):
                 dy = (first_row + r + 0.5) * spacing_nm - y
-                for c in range(side):
+                half_width = math.sqrt(max(table.cutoff_nm * table.cutoff_nm - dy * dy, 0.0))
+                first_column, columns = covered(x, half_width, spacing_nm, cells)
+                for c in range(columns):
                     dx = (first_column + c + 0.5) * spacing_nm - x
                     q = (dx * dx + dy * dy) * table.per_spacing
                     if q < intervals:
@@ -82,15 +86,17 @@ def fill_windows(
                         node[c] = 0
                         w0, w1, w2, w3 = 0.0, 0.0, 0.0, 0.0
                     weight[0, c], weight[1, c], weight[2, c], weight[3, c] = w0, w1, w2, w3
-                blend_segment(blended, side, active, table.coefficient[state[p]], node, weight)
+                blend_segment(blended, columns, active, table.coefficient[state[p]], node, weight)
                 line = (first_row + r - corners[p, 0]) % cells
+                column = (first_column - corners[p, 1]) % cells
+                before_border = min(columns, cells - column)
                 for a in range(active):
                     row, values, part = windows[a, p, line], blended[a], share[m, a]
                     target = row[column:]
                     for c in range(before_border):
                         target[c] += part * values[c]
                     rest = values[before_border:]
-                    for c in range(side - before_border):
+                    for c in range(columns - before_border):
                         row[c] += part * rest[c]
 
 
