@@ -158,6 +158,7 @@ class ProteinWindows:
     def __init__(self, slab: Slab, halo: int, spacing_nm: float, dtype: Any) -> None:
         self._slab, self._halo, self._spacing_nm, self._dtype = slab, halo, spacing_nm, dtype
         self.species: Array = np.empty(0, np.int64)
+        self._memory: Array = np.empty(0, dtype)
         self.windows: Array = np.zeros((1, 0, 1, 1), dtype)
         self.corners: Array = np.zeros((0, 2), np.int64)
         self.row_start: Array = np.zeros(slab.rows + 2 * halo + 1, np.int64)
@@ -178,15 +179,22 @@ class ProteinWindows:
         side = math.floor(2 * table.cutoff_nm / h) + 1
         side += frame_windows(position, table.cutoff_nm, h, slab.cells, self.corners)
         side = min(side, slab.cells)
-        shape = (max(len(table.species), 1), len(near), side, side)
-        if self.windows.shape != shape:
-            self.windows = np.zeros(shape, self._dtype)
+        self.windows = self._room((max(len(table.species), 1), len(near), side, side))
         part = np.ascontiguousarray(share[:, table.species], self._dtype)
         fill_windows(position, part, state[near], table, h, slab.cells, self.corners, self.windows)
         self.corners %= slab.cells
         self.row_start, self.beads_of_row = beads_of_rows(
             self.corners, side, slab.first_row - halo, slab.rows + 2 * halo, slab.cells
         )
+
+    def _room(self, shape: tuple[int, ...]) -> Array:
+        """An array of `shape` in memory that is kept: sides differ from step to step."""
+        size = math.prod(shape)
+        if size > self._memory.size:
+            self._memory = self.windows = np.empty(0, self._dtype)  # not both at once
+            self._memory = np.empty(size + size // 8, self._dtype)
+        room: Array = self._memory[:size].reshape(shape)
+        return room
 
     def of_species(self, species: int) -> tuple[Array, Array, Array]:
         """Windows (beads, side, side) on one species and, by row, which of them to add."""
