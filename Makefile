@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := campaign,dev
 RUN ?= runs/laptop
-WORKERS ?= 2
+# One more than the cores of a small machine: some tests wait for processes.
+WORKERS ?= 3
 PAPER ?= paper
 STORY ?= paper
 
