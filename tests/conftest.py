@@ -12,14 +12,18 @@ import numpy as np
 np.seterr(all="raise", under="ignore")
 
 HERE = Path(__file__).parent
-COMPILE_MOST = (HERE / "selector/test_farthest_point.py", HERE / "continuum/test_command_line.py")
+COMPILE_MOST = (
+    HERE / "selector/test_farthest_point.py",
+    HERE / "continuum/test_command_line.py",  # in single precision
+    HERE / "continuum/test_flux_noise.py",  # in double
+)
 
 
 def pytest_collection_modifyitems(items):
     """Files in an order that keeps all workers busy; the laws do not depend on it.
 
-    Two workers begin with the kernels that most tests need, so that none compiles what another is
-    compiling. Others meanwhile take what needs few of them; and no long file comes last.
+    Workers begin with the kernels that most tests need, each with its own, so that none compiles
+    what another is compiling. Then comes what needs few of them; and no long file comes last.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
 
