@@ -103,7 +103,8 @@ def _largest_error(
     q = radius**2 * intervals
     node = np.minimum(q.astype(np.int64), intervals - 1)
     t = (q - node).reshape(-1, *(1,) * (coefficient.ndim - 1))
-    w = spline_weights(t)
+    # An inlined kernel that is called from here would be compiled anew in every process.
+    w = spline_weights.py_func(t)  # type: ignore[no-untyped-call]
     found = sum(w[k] * coefficient[node + k] for k in range(4))
     return float(np.max(np.abs(found - expected), initial=0.0))
 

@@ -86,7 +86,7 @@ def test_without_a_driver_a_campaign_is_stopped_and_then_leaves_the_cluster(
 def test_questions_without_an_answer_leave_nothing_behind(cluster, monkeypatch, tmp_path):
     ends = threading.Event()
     campaign_that(monkeypatch, ends.wait)
-    actor = CampaignActor(str(tmp_path), False, lease_s=60.0, after=0)
+    actor = CampaignActor(str(tmp_path), False, lease_s=0.5, after=0)
 
     async def asked_often():
         for _ in range(50):
@@ -96,6 +96,7 @@ def test_questions_without_an_answer_leave_nothing_behind(cluster, monkeypatch, 
         assert await actor.outcome(10.0) == "complete"
 
     asyncio.run(asked_often())
+    assert cluster.killed.wait(10)  # not later, when the real Ray would hear it
 
 
 def test_a_coordinator_that_is_born_again_does_not_take_up_a_campaign_that_ended(

@@ -183,6 +183,29 @@ def python(code, *arguments):
     )
 
 
+COMPILED_IN_VAIN = """
+import sys
+from numba.core.caching import NullCache
+from numba.core.dispatcher import Dispatcher
+from continuum.__main__ import main
+
+main(sys.argv[1:], standalone_mode=False)
+modules = [module for name, module in sys.modules.items() if name.startswith("continuum.")]
+kernels = [each for module in modules for each in vars(module).values()]
+compiled = [each for each in kernels if isinstance(each, Dispatcher) and each.signatures]
+assert compiled
+print(*{each.__name__ for each in compiled if isinstance(each._cache, NullCache)})
+"""
+
+
+def test_a_run_compiles_nothing_that_no_cache_keeps(tmp_path):
+    """Else every process of every run would compile it anew."""
+    words = ["run", "laptop", "--out", tmp_path / "run", *setting(SMALL), "--snapshots=1"]
+    ended = python(COMPILED_IN_VAIN, *words)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == ""
+
+
 FULL_DISK = """
 import resource, runpy, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))

@@ -268,7 +268,7 @@ def test_a_used_folder_is_refused_by_every_rank(alone):
 
 def test_finished_ranks_leave_without_a_word(tmp_path):
     code = "from continuum.halo import connect; print(connect().size)"
-    for _ in range(6):
+    for _ in range(3):
         ended = subprocess.run(
             [str(MPIEXEC), "-n", "3", sys.executable, "-c", code],
             env=environment(),
