@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ml.encoder import load_encoder
@@ -47,12 +49,14 @@ def head():
         environment.setenv("RAY_memory_monitor_refresh_ms", "0")
         environment.setenv("OMP_NUM_THREADS", "1")
         environment.delenv("RAY_ADDRESS", raising=False)
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
+        process = psutil.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
         try:
             _await(address, process, folder / "log")
             yield address
-        finally:
-            process.terminate()
+        finally:  # asked to end, a head takes half a minute
+            for each in [process, *process.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
             process.wait(60)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -63,7 +67,7 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _await(address: str, process: subprocess.Popen, log: Path) -> None:
+def _await(address: str, process: psutil.Popen, log: Path) -> None:
     deadline = time.monotonic() + 120
     while "Ray runtime started" not in log.read_text():
         assert process.poll() is None, log.read_text()
