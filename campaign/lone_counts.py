@@ -11,7 +11,6 @@ which present potentials tell. Exact when they are right and superposition holds
 feedback closes in on that point.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from campaign.molecular_dynamics.results import BINS, MdResult, Surroundings
-from continuum.compilation import exact_kernel
+from continuum.compilation import borrowing_kernel
 from continuum.potential_inversion import BIN_NM, shell_areas
 
 Array = NDArray[np.float64]
@@ -222,11 +221,13 @@ def _ring_means(around: Surroundings, state: int, profiles: LoneProfiles) -> Arr
             _table(profiles),
             TABLE_NM,
             around.box_nm,
+            np.empty(len(others)),
+            np.empty(lipids),
         )
     return np.asarray(mean / len(centres))
 
 
-@exact_kernel
+@borrowing_kernel
 def _add_ring_means(
     mean: Array,  # (rings, L), added to
     points_nm: Array,  # (points, 2)  on rings around the origin
@@ -236,27 +237,30 @@ def _add_ring_means(
     g: Array,  # (states, m, L)  at r = 0, dr, ...; 1 beyond
     dr_nm: float,
     box_nm: float,
+    away: Array,  # (B,)  scratch: distances in units of dr
+    product: Array,  # (L,)  scratch
 ) -> None:
     """mean[r, i] += mean over a ring around the origin of Π_b g_b."""
     rings, lipids = mean.shape
-    last = g.shape[1] - 1
-    product = np.empty(lipids)
+    beads, last = len(position_nm), g.shape[1] - 1
     for ring in range(rings):
-        points = first[ring + 1] - first[ring]
+        share = 1.0 / (first[ring + 1] - first[ring])
         for point in range(first[ring], first[ring + 1]):
-            product[:] = 1.0 / points
-            for bead in range(position_nm.shape[0]):
-                away_x = points_nm[point, 0] - position_nm[bead, 0]
-                away_y = points_nm[point, 1] - position_nm[bead, 1]
-                away_x -= box_nm * math.floor(away_x / box_nm + 0.5)
-                away_y -= box_nm * math.floor(away_y / box_nm + 0.5)
-                u = math.sqrt(away_x * away_x + away_y * away_y) / dr_nm
-                k = int(u)
-                if k >= last:
+            for bead in range(beads):
+                x = points_nm[point, 0] - position_nm[bead, 0]
+                y = points_nm[point, 1] - position_nm[bead, 1]
+                x -= box_nm * np.floor(x / box_nm + 0.5)
+                y -= box_nm * np.floor(y / box_nm + 0.5)
+                away[bead] = np.sqrt(x * x + y * y) / dr_nm
+            for lipid in range(lipids):
+                product[lipid] = share
+            for bead in range(beads):
+                entry = int(away[bead])
+                if entry >= last:
                     continue
-                part = u - k
+                part = away[bead] - entry
+                low, high = g[state[bead], entry], g[state[bead], entry + 1]
                 for lipid in range(lipids):
-                    low = g[state[bead], k, lipid]
-                    product[lipid] *= low + part * (g[state[bead], k + 1, lipid] - low)
+                    product[lipid] *= low[lipid] + part * (high[lipid] - low[lipid])
             for lipid in range(lipids):
                 mean[ring, lipid] += product[lipid]
