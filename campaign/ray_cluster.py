@@ -203,15 +203,21 @@ def environment_for_ranks(address: str) -> dict[str, str]:
 
 _TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _AS_URGENT_AS_WE_ARE = {"RAY_worker_niceness": "0"}
-# What Ray measures of itself costs as much as all else it does in a small cluster. Where the
-# environment says otherwise (for metrics, `RAY_enable_metrics_collection=1`) it is as it says.
+# On one machine that nobody watches, Ray's looks at itself cost more than what it does for us.
+# Where the environment says otherwise (`RAY_enable_metrics_collection=1`), it is as that says.
 _LEAN = {
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",
     "RAY_task_events_report_interval_ms": "0",
-    "RAY_memory_monitor_refresh_ms": "2000",
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
+    "RAY_memory_monitor_refresh_ms": "2000",
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+    "RAY_gcs_pull_resource_loads_period_milliseconds": "10000",
+    "RAY_raylet_check_gc_period_milliseconds": "5000",
+    "RAY_object_manager_timer_freq_ms": "1000",
+    "RAY_io_context_monitor_probe_interval_ms": "60000",
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
 }
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
 

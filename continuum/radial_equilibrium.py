@@ -24,6 +24,7 @@ Mask = NDArray[np.bool_]
 SPACING_NM = 0.05
 EXTENT_NM = 16.0  # 5 nm beyond the potentials, where profiles are 1 within 1e-6
 _TOLERANCE_KT = 1e-10
+_ENOUGH_KT = 1e-3 * _TOLERANCE_KT  # no step of Newton's method is worth solving further
 _NEWTON_STEPS = 60
 _LEAST_STRENGTH = 1e-13  # of the strongest mode: below it they are rounding
 _REMEMBERED = 64  # profiles, of 20 to 40 kB
@@ -170,7 +171,8 @@ def _log_profiles(operator: RadialCorrelation, u: Array) -> Array:
     for _ in range(_NEWTON_STEPS):
         if size < _TOLERANCE_KT:
             return log_g
-        step = _newton_step(operator, log_g, error, min(0.05, 0.1 * size))
+        tolerance = max(0.01 * min(1.0, size), _ENOUGH_KT / size)
+        step = _newton_step(operator, log_g, error, tolerance)
         fraction = min(1.0, 2.0 / max(float(np.max(np.abs(step))), 1e-300))
         previous_size = size
         while True:
@@ -256,8 +258,16 @@ def _bulk_response(operator: RadialCorrelation) -> _BulkResponse:
 def potential_on(radii_nm: Array, potentials: RadialPotentials, state: int) -> Array:
     """u of one bead state on other radii, (S, n), by clamped cubic splines; 0 beyond the cutoff."""
     inside = np.minimum(radii_nm, potentials.radii_nm[-1])
-    spline = CubicSpline(potentials.radii_nm, potentials.u[state], axis=1, bc_type="clamped")
-    return np.where(radii_nm < potentials.cutoff_nm, spline(inside), 0.0)
+    spline = _spline_matrix(potentials.radii_nm.tobytes(), inside.tobytes())
+    return np.where(radii_nm < potentials.cutoff_nm, potentials.u[state] @ spline, 0.0)
+
+
+@lru_cache(maxsize=4)
+def _spline_matrix(table_nm: bytes, radii_nm: bytes) -> Array:
+    """What each entry of a table adds at each radius, (entries, n): the same for all tables."""
+    table = np.frombuffer(table_nm)
+    spline = CubicSpline(table, np.eye(len(table)), axis=1, bc_type="clamped")
+    return np.asarray(spline(np.frombuffer(radii_nm)))
 
 
 def protein_profiles(model: Model) -> tuple[Array, Array]:

@@ -122,6 +122,7 @@ def forget():
     for memory in (
         feedback._observation,
         feedback._initial_profiles,
+        feedback._least_at,
         feedback.correlation_of,
         radial_equilibrium._remembered,
         radial_equilibrium._bulk_response,
