@@ -202,6 +202,16 @@ def test_the_sum_is_what_a_slow_loop_gives():
     assert halves[0].independent_frames()[RASA] == summed.independent_frames()[RASA]
 
 
+@pytest.mark.parametrize("largest", [200.0, 300.0, 70_000.0, 2.0**33, 0.5])
+def test_an_observation_holds_counts_exactly(largest):
+    counts = np.zeros((9, 8, 600))
+    counts[RASA] = np.linspace(0.0, largest, 4800).round(0 if largest > 1 else 3).reshape(8, 600)
+    result = MdResult(counts=counts, frames=1, effective_frames=1.0, simulated_us=1.0)
+    seen = Observation.of(result)
+    assert list(seen.counts) == [RASA]
+    np.testing.assert_array_equal(seen.counts[RASA], counts[RASA])
+
+
 def test_rings_are_crowded_as_a_slow_sum_over_a_fine_ring_says():
     beads = [(RASB, 29.0, 2.0), (RASA, 3.5, 1.0), (MRAFA, 25.0, 28.0)]
     crowding = ring_crowding(around(*beads), RASB, TRUE_PROFILES)
