@@ -196,11 +196,14 @@ def least_eigenvalue(
     """
     columns = np.unique(np.round(np.array([0.0, 0.5, 1.0, 2.0, 3.0]) / SPACING_NM)).astype(np.int64)
     try:
-        around = (
-            g[:, column] for g in _profiles(model, potentials, operator) for column in columns
+        return min(
+            (
+                _least_at(model, (model.lipids.bulk_density * g[:, column]).tobytes())
+                for g in _profiles(model, potentials, operator)
+                for column in columns
+            ),
+            default=np.inf,
         )
-        densities = ((model.lipids.bulk_density * g).tobytes() for g in around)
-        return min((_least_at(model, density) for density in densities), default=np.inf)
     except ValueError:
         return 0.0
 

@@ -145,6 +145,7 @@ def _remembered(operator: RadialCorrelation, shape: tuple[int, ...], u: bytes) -
 def _solved(
     operator: RadialCorrelation, u: Array, held: Mask | None, held_g: Array | None
 ) -> Array:
+    """What held species cause is a potential to the others."""
     if held is None or held_g is None:
         return np.exp(_log_profiles(operator, u))
     g = np.where(held[:, None], held_g, 1.0)
