@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from campaign.journal import read_journal
-from campaign.process_identity import marked_processes
+from campaign.process_identity import descendants, marked_processes
 from campaign.ray_cluster import MARK, RECORD
 from campaign.run_story import tell
 
@@ -89,12 +89,15 @@ class CpuMeter(threading.Thread):
         self.samples.append((time.time(), dict(total)))
 
     def _search(self) -> None:
-        """Ray gives its workers their titles late, so that all are asked again."""
+        """Ray gives its workers their titles late, so that all are asked again.
+
+        Ray's agents overwrite their environment with their titles: they are found as descendants.
+        """
         try:
             record = json.loads((self._run / "control" / RECORD).read_text())
         except FileNotFoundError:
             return
-        for process in marked_processes(MARK, record["mark"]):
+        for process in {*marked_processes(MARK, record["mark"]), *descendants(self._driver)}:
             try:
                 self._found[process] = part_of(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):

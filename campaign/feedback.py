@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from campaign.lone_counts import LoneCounts, LoneProfiles
-from campaign.molecular_dynamics.results import BINS, MdResult, read_result
+from campaign.lone_counts import LoneCounts, LoneProfiles, Observation
+from campaign.molecular_dynamics.results import BINS, read_result
 from campaign.molecular_dynamics.settings import FeedbackLimits
 from campaign.single_thread import single_threaded
 from continuum.correlation import LEAST_EIGENVALUE, stability_matrix
@@ -42,6 +42,7 @@ Array = NDArray[np.float64]
 SPACING_NM = 0.1  # of the radial grid; profiles agree with those of 0.05 nm to 1e-5
 _SAME_KT = 1e-6  # another machine's arithmetic may differ in the last bits
 _SMALLEST_STEP = 1.0 / 16.0
+_REMEMBERED = 1 << 15  # observations, of 5 to 20 kB
 
 
 class FeedbackError(RuntimeError):
@@ -91,7 +92,7 @@ def make_feedback(
     with single_threaded():
         potentials, outcome = next_potentials(
             potentials,
-            _results(run / "md", jobs, weights),
+            _observations(run / "md", jobs, weights),
             model,
             version=version,
             jobs=jobs,
@@ -110,7 +111,7 @@ def make_feedback(
 
 def next_potentials(
     previous: RadialPotentials,
-    results: Iterable[tuple[MdResult, float]],
+    observations: Iterable[tuple[Observation, float]],
     model: Model,
     *,
     version: int,
@@ -118,14 +119,14 @@ def next_potentials(
     prior_frames: float,
     limits: FeedbackLimits,
 ) -> tuple[RadialPotentials, FeedbackOutcome]:
-    """The pure part: results with weights -> potentials one careful step from the previous ones.
+    """The pure part: observations with weights -> potentials a careful step from the previous.
 
     A step after which the lipids around some protein would have no stable equilibrium, or the
     potentials would be too steep for the membrane's sweeps, is halved until that is not so.
     """
     operator = correlation_of(model)
     summed = LoneCounts.none(lone_profiles(model, previous, operator))
-    summed.add_all(results)
+    summed.add_all(observations)
     counts = prior_counts(model, prior_frames, operator) + summed.alone()
     counts[summed.frames == 0] = 0.0  # nothing but the prior: inverting it would change nothing
     updated = updated_potentials(
@@ -193,17 +194,26 @@ def least_eigenvalue(
 
     Below 0 lipids at such a density would demix (membrane-physics 7.3.1).
     """
-    k = np.linspace(0.0, 4.0, 17)
-    lowest = np.inf
+    columns = np.unique(np.round(np.array([0.0, 0.5, 1.0, 2.0, 3.0]) / SPACING_NM)).astype(np.int64)
     try:
-        for g in _profiles(model, potentials, operator):
-            for column in np.unique(np.round(np.array([0.0, 0.5, 1.0, 2.0, 3.0]) / SPACING_NM)):
-                density = model.lipids.bulk_density * g[:, int(column)]
-                matrices = stability_matrix(model.lipids, model.correlation, k, density)
-                lowest = min(lowest, float(np.linalg.eigvalsh(matrices)[:, 0].min()))
+        return min(
+            (
+                _least_at(model, (model.lipids.bulk_density * g[:, column]).tobytes())
+                for g in _profiles(model, potentials, operator)
+                for column in columns
+            ),
+            default=np.inf,
+        )
     except ValueError:
         return 0.0
-    return lowest
+
+
+@lru_cache(maxsize=256)
+def _least_at(model: Model, density: bytes) -> float:
+    """The same as before around a protein of which nothing new was learned."""
+    k = np.linspace(0.0, 4.0, 17)
+    matrices = stability_matrix(model.lipids, model.correlation, k, np.frombuffer(density))
+    return float(np.linalg.eigvalsh(matrices)[:, 0].min())
 
 
 def _profiles(
@@ -214,20 +224,28 @@ def _profiles(
         yield equilibrium_profiles(operator, u)
 
 
-def _results(
+def _observations(
     folder: Path, jobs: Sequence[str], weights: Mapping[str, float]
-) -> Iterator[tuple[MdResult, float]]:
-    """Results with weights of mean 1, in the order of the jobs' names whatever theirs was."""
+) -> Iterator[tuple[Observation, float]]:
+    """What jobs saw with weights of mean 1, in the order of their names whatever theirs was."""
     names = sorted(set(jobs))
     relative = np.array([weights[job] for job in names], dtype=np.float64)
     if not (np.isfinite(relative).all() and (relative > 0).all()):
         raise FeedbackError(f"weights must be > 0, the least is {relative.min()}")
     relative /= relative.mean() if names else 1.0
     for job, weight in zip(names, relative.tolist(), strict=True):
+        path = folder / f"{job}.h5"
         try:
-            yield read_result(folder / f"{job}.h5").result, weight
+            stat = path.stat()
+            yield _observation(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns)), weight
         except (OSError, ValueError) as error:
             raise FeedbackError(f"the result of job {job} cannot be used: {error}") from error
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _observation(path: Path, identity: tuple[int, int, int]) -> Observation:
+    """Every version stands on all results so far, which do not change: each is read once."""
+    return Observation.of(read_result(path).result)
 
 
 def _previous(folder: Path, version: int, model: Model) -> RadialPotentials:

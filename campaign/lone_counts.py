@@ -11,25 +11,26 @@ which present potentials tell. Exact when they are right and superposition holds
 feedback closes in on that point.
 """
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from campaign.molecular_dynamics.results import BINS, MdResult, Surroundings
-from continuum.compilation import exact_kernel
+from continuum.compilation import borrowing_kernel
 from continuum.potential_inversion import BIN_NM, shell_areas
 
 Array = NDArray[np.float64]
 
 RING_SPACING_NM = 0.1
 ARC_NM = 0.4  # between two points on a ring
+TABLE_NM = 0.05  # between two entries of the profiles that rings are summed over
 SAME_PLACE_NM = 1.0
 OUTER_NM = 8.0  # beyond it, the number of lipids tells the patch's density
-_LEAST_G = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,6 +47,27 @@ class LoneProfiles:
         return np.asarray(np.maximum(spline((np.arange(BINS) + 0.5) * BIN_NM), 0.0))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Observation:
+    """What one simulation tells of lone proteins, as small as it can be kept."""
+
+    frames: int
+    effective_frames: float
+    shape: tuple[int, ...]  # of the counts of all states
+    surroundings: Surroundings
+    counts: Mapping[int, NDArray[Any]]  # (L, bins) of each state whose counts are its own
+
+    @classmethod
+    def of(cls, result: MdResult) -> "Observation":
+        return cls(
+            frames=result.frames,
+            effective_frames=result.effective_frames,
+            shape=result.counts.shape,
+            surroundings=result.surroundings,
+            counts={state: _packed(result.counts[state]) for state in tellable_states(result)},
+        )
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class LoneCounts:
     """Weighted counts and what neighbours made of them, summed over simulations, in place."""
@@ -54,7 +76,7 @@ class LoneCounts:
     counts: Array  # (states, L, bins)  in units of independent frames
     frames: Array  # (states,)  weighted independent frames
     squares: Array  # (states,)  Σ weight² frames, for the frames that the weights leave
-    crowded: Array  # (states, L, bins)  Σ frames × density × K
+    crowded: Array  # (states, rings, L)  Σ frames × density × K
     plain: Array  # (states, L)  Σ frames × density
 
     @classmethod
@@ -65,31 +87,30 @@ class LoneCounts:
             counts=np.zeros((states, lipids, BINS)),
             frames=np.zeros(states),
             squares=np.zeros(states),
-            crowded=np.zeros((states, lipids, BINS)),
+            crowded=np.zeros((states, len(_rings().radii_nm), lipids)),
             plain=np.zeros((states, lipids)),
         )
 
-    def add_all(self, results: Iterable[tuple[MdResult, float]]) -> None:
-        """Add results with their weights; ValueError for counts of another shape."""
-        expected = shell_areas(BINS) * self.profiles.at_bins
+    def add_all(self, observations: Iterable[tuple[Observation, float]]) -> None:
+        """Add observations with their weights; ValueError for counts of another shape."""
         outer = round(OUTER_NM / BIN_NM)
-        for result, weight in results:
-            if result.counts.shape != self.counts.shape:
-                raise ValueError(
-                    f"counts must be of shape {self.counts.shape}, got {result.counts.shape}"
-                )
-            per_frame = result.effective_frames / result.frames
-            for state in sorted(tellable_states(result)):
-                crowding = ring_crowding(result.surroundings, state, self.profiles)
-                beads = max(1, int((counted_states(result.surroundings) == state).sum()))
-                frames = weight * result.effective_frames * beads
-                counts = weight * per_frame * result.counts[state]
-                unit = expected[state, :, outer:] * crowding[:, outer:]
-                density = counts[:, outer:].sum(axis=1) / (frames * unit.sum(axis=1))
+        expected = (shell_areas(BINS) * self.profiles.at_bins)[:, :, outer:]
+        of_rings = np.swapaxes(expected @ _rings().to_bins[outer:], 1, 2)  # (states, rings, L)
+        for seen, weight in observations:
+            if seen.shape != self.counts.shape:
+                raise ValueError(f"counts must be of shape {self.counts.shape}, got {seen.shape}")
+            per_frame = seen.effective_frames / seen.frames
+            for state in sorted(seen.counts):
+                crowding = _ring_means(seen.surroundings, state, self.profiles)
+                beads = max(1, int((counted_states(seen.surroundings) == state).sum()))
+                frames = weight * seen.effective_frames * beads
+                counts = weight * per_frame * seen.counts[state]
+                unit = (of_rings[state] * crowding).sum(axis=0)
+                density = counts[:, outer:].sum(axis=1) / (frames * unit)
                 self.counts[state] += counts
                 self.frames[state] += frames
                 self.squares[state] += weight * frames
-                self.crowded[state] += frames * density[:, None] * crowding
+                self.crowded[state] += frames * density * crowding
                 self.plain[state] += frames * density
 
     def add(self, other: "LoneCounts") -> None:
@@ -99,9 +120,10 @@ class LoneCounts:
 
     def alone(self) -> Array:
         """Counts (states, L, bins) as if every protein had been on its own."""
-        crowding = np.ones_like(self.crowded)
-        known = np.broadcast_to(self.plain[:, :, None] > 0, crowding.shape) & (self.crowded > 0)
-        np.divide(self.crowded, self.plain[:, :, None], out=crowding, where=known)
+        crowded = np.swapaxes(_rings().to_bins @ self.crowded, 1, 2)
+        crowding = np.ones_like(crowded)
+        known = np.broadcast_to(self.plain[:, :, None] > 0, crowding.shape) & (crowded > 0)
+        np.divide(crowded, self.plain[:, :, None], out=crowding, where=known)
         return np.asarray(self.counts / crowding)
 
     def independent_frames(self) -> Array:
@@ -135,65 +157,110 @@ def counted_states(around: Surroundings) -> NDArray[np.int8]:
 
 def ring_crowding(around: Surroundings, state: int, profiles: LoneProfiles) -> Array:
     """K_i at each bin of counts, (L, bins), mean over the counted beads of this state."""
-    lipids = profiles.g.shape[1]
+    return np.asarray((_rings().to_bins @ _ring_means(around, state, profiles)).T)
+
+
+def _packed(counts: Array) -> NDArray[Any]:
+    """The same numbers in the smallest type that holds them exactly."""
+    whole = bool((counts == np.rint(counts)).all()) and counts.max() < 2**32
+    return counts.astype(np.min_scalar_type(int(counts.max()))) if whole else counts.copy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Rings:
+    """Rings around a protein, the points on them, and how bins lie between rings."""
+
+    radii_nm: Array  # (rings,)
+    points_nm: Array  # (points, 2)
+    first: NDArray[np.int64]  # (rings + 1,)  of each ring's points
+    to_bins: Array  # (bins, rings)  the cubic spline through values on rings, as a matrix
+
+
+@lru_cache(maxsize=1)
+def _rings() -> _Rings:
+    rings = round(BINS * BIN_NM / RING_SPACING_NM) + 2
+    radii_nm = np.arange(rings, dtype=np.float64) * RING_SPACING_NM
+    counts = np.maximum(16, np.ceil(2.0 * np.pi * radii_nm / ARC_NM)).astype(np.int64)
+    counts[0] = 1
+    first = np.concatenate([[0], np.cumsum(counts)])
+    ring = np.repeat(np.arange(rings), counts)
+    angle = 2.0 * np.pi * (np.arange(first[-1]) - first[ring]) / counts[ring]
+    unit = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    spline = CubicSpline(radii_nm, np.eye(rings))
+    return _Rings(
+        radii_nm=radii_nm,
+        points_nm=radii_nm[ring, None] * unit,
+        first=first,
+        to_bins=spline((np.arange(BINS) + 0.5) * BIN_NM),
+    )
+
+
+@lru_cache(maxsize=2)
+def _table(profiles: LoneProfiles) -> Array:
+    """g on a fine grid, (states, entries, L)."""
+    entries = np.arange(round(profiles.radii_nm[-1] / TABLE_NM) + 1) * TABLE_NM
+    g = CubicSpline(profiles.radii_nm, profiles.g, axis=2)(entries)
+    return np.ascontiguousarray(np.swapaxes(np.maximum(g, 0.0), 1, 2))
+
+
+def _ring_means(around: Surroundings, state: int, profiles: LoneProfiles) -> Array:
+    """K_i on each ring, (rings, L), mean over the counted beads of this state."""
+    rings, lipids = _rings(), profiles.g.shape[1]
     centres = around.counted[counted_states(around) == state]
     if len(around.bead_state) < 2 or len(centres) == 0:
-        return np.ones((lipids, BINS))
-    table = np.log(np.maximum(profiles.g, _LEAST_G))
-    rings = round(BINS * BIN_NM / RING_SPACING_NM) + 2
-    rings_nm = np.arange(rings, dtype=np.float64) * RING_SPACING_NM
-    mean = np.zeros((len(rings_nm), lipids))
+        return np.ones((len(rings.radii_nm), lipids))
+    mean = np.zeros((len(rings.radii_nm), lipids))
     for centre in centres.tolist():
+        others = np.arange(len(around.bead_state)) != centre
         _add_ring_means(
             mean,
-            rings_nm,
-            centre,
-            around.bead_position_nm,
-            around.bead_state.astype(np.int64),
-            table,
-            float(profiles.radii_nm[1]),
+            rings.points_nm,
+            rings.first,
+            around.bead_position_nm[others] - around.bead_position_nm[centre],
+            around.bead_state[others].astype(np.int64),
+            _table(profiles),
+            TABLE_NM,
             around.box_nm,
+            np.empty(len(others)),
+            np.empty(lipids),
         )
-    spline = CubicSpline(rings_nm, mean / len(centres), axis=0)
-    return np.asarray(spline((np.arange(BINS) + 0.5) * BIN_NM).T)
+    return np.asarray(mean / len(centres))
 
 
-@exact_kernel
+@borrowing_kernel
 def _add_ring_means(
     mean: Array,  # (rings, L), added to
-    rings_nm: Array,  # (rings,)
-    centre: int,
-    position: Array,  # (B, 2)  nm
+    points_nm: Array,  # (points, 2)  on rings around the origin
+    first: NDArray[np.int64],  # (rings + 1,)  of each ring's points
+    position_nm: Array,  # (B, 2)  of the other beads
     state: NDArray[np.int64],  # (B,)
-    log_g: Array,  # (states, L, m)  at r = 0, dr, ...; 0 beyond
+    g: Array,  # (states, m, L)  at r = 0, dr, ...; 1 beyond
     dr_nm: float,
     box_nm: float,
+    away: Array,  # (B,)  scratch: distances in units of dr
+    product: Array,  # (L,)  scratch
 ) -> None:
-    """mean[r, i] += mean over a ring around `centre` of Π_b g_b, b every other bead."""
+    """mean[r, i] += mean over a ring around the origin of Π_b g_b."""
     rings, lipids = mean.shape
-    last = log_g.shape[2] - 1
+    beads, last = len(position_nm), g.shape[1] - 1
     for ring in range(rings):
-        points = max(16, math.ceil(2.0 * math.pi * rings_nm[ring] / ARC_NM))
-        if rings_nm[ring] == 0.0:
-            points = 1
-        for point in range(points):
-            angle = 2.0 * math.pi * point / points
-            x = position[centre, 0] + rings_nm[ring] * math.cos(angle)
-            y = position[centre, 1] + rings_nm[ring] * math.sin(angle)
-            total = np.zeros(lipids)
-            for bead in range(position.shape[0]):
-                if bead == centre:
-                    continue
-                away_x, away_y = x - position[bead, 0], y - position[bead, 1]
-                away_x -= box_nm * math.floor(away_x / box_nm + 0.5)
-                away_y -= box_nm * math.floor(away_y / box_nm + 0.5)
-                u = math.sqrt(away_x * away_x + away_y * away_y) / dr_nm
-                k = int(u)
-                if k >= last:
-                    continue
-                part = u - k
-                for lipid in range(lipids):
-                    low = log_g[state[bead], lipid, k]
-                    total[lipid] += low + part * (log_g[state[bead], lipid, k + 1] - low)
+        share = 1.0 / (first[ring + 1] - first[ring])
+        for point in range(first[ring], first[ring + 1]):
+            for bead in range(beads):
+                x = points_nm[point, 0] - position_nm[bead, 0]
+                y = points_nm[point, 1] - position_nm[bead, 1]
+                x -= box_nm * np.floor(x / box_nm + 0.5)
+                y -= box_nm * np.floor(y / box_nm + 0.5)
+                away[bead] = np.sqrt(x * x + y * y) / dr_nm
             for lipid in range(lipids):
-                mean[ring, lipid] += math.exp(total[lipid]) / points
+                product[lipid] = share
+            for bead in range(beads):
+                entry = int(away[bead])
+                if entry >= last:
+                    continue
+                part = away[bead] - entry
+                low, high = g[state[bead], entry], g[state[bead], entry + 1]
+                for lipid in range(lipids):
+                    product[lipid] *= low[lipid] + part * (high[lipid] - low[lipid])
+            for lipid in range(lipids):
+                mean[ring, lipid] += product[lipid]

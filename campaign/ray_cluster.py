@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -84,7 +85,8 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
     record = {"folder": str(folder), "mark": mark, "driver": ProcessIdentity.of().as_json()}
     (run / "control").mkdir(parents=True, exist_ok=True)
     write_atomically(run / "control" / RECORD, json.dumps(record) + "\n")
-    added = {MARK: mark, **_own_token(folder), **_QUIET, **_AS_URGENT_AS_WE_ARE}
+    chosen = {} if dashboard else {key: os.environ.get(key, v) for key, v in _LEAN.items()}
+    added = {MARK: mark, **_own_token(folder), **_QUIET, **_AS_URGENT_AS_WE_ARE, **chosen}
     saved = {name: os.environ.get(name) for name in (*added, "RAY_ADDRESS", "RAY_AUTH_TOKEN")}
     _set_environment({**dict.fromkeys(saved), **added})
     import ray
@@ -106,6 +108,8 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
             logging_level=logging.WARNING,
             _temp_dir=str(folder),
         )
+        if not dashboard:
+            _end_idle_services()
         vital = [p for p in marked_processes(MARK, mark) if p.name() in _VITAL]
         yield Cluster(str(ray.get_runtime_context().gcs_address), tuple(vital))
     except (RuntimeError, ConnectionError, TimeoutError) as error:
@@ -199,7 +203,36 @@ def environment_for_ranks(address: str) -> dict[str, str]:
 
 _TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _AS_URGENT_AS_WE_ARE = {"RAY_worker_niceness": "0"}
+# On one machine that nobody watches, Ray's looks at itself cost more than what it does for us.
+# Where the environment says otherwise (`RAY_enable_metrics_collection=1`), it is as that says.
+_LEAN = {
+    "RAY_enable_metrics_collection": "0",
+    "RAY_event_stats": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_memory_monitor_refresh_ms": "2000",
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+    "RAY_gcs_pull_resource_loads_period_milliseconds": "10000",
+    "RAY_raylet_check_gc_period_milliseconds": "5000",
+    "RAY_object_manager_timer_freq_ms": "1000",
+    "RAY_io_context_monitor_probe_interval_ms": "60000",
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
+}
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+
+
+def _end_idle_services() -> None:
+    """The log monitor, the autoscaler and the API server have nobody to serve without a dashboard.
+
+    `ray.init` has no option that leaves them out.
+    """
+    import ray
+
+    node: Any = ray._private.worker._global_node
+    node.kill_log_monitor(check_alive=False)
+    node.kill_monitor(check_alive=False)
+    node.kill_dashboard(check_alive=False)
 
 
 def _own_token(folder: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from campaign.configuration_schema import FeedbackSection
 from campaign.feedback import correlation_of, lone_profiles, prior_counts
-from campaign.lone_counts import LoneCounts
+from campaign.lone_counts import LoneCounts, Observation
 from campaign.molecular_dynamics.results import read_result
 from campaign.molecular_dynamics.settings import FeedbackLimits
 from campaign.recovery_errors import ring_rms
@@ -89,9 +89,13 @@ def standard_errors_kt(
         groups = []
         for first in range(GROUPS):
             group = LoneCounts.none(profiles)
-            for job in names[first::GROUPS]:
-                result = read_result(run / "md" / f"{job}.h5").result
-                group.add_all([(result, weights[job] / mean_weight)])
+            group.add_all(
+                (
+                    Observation.of(read_result(run / "md" / f"{job}.h5").result),
+                    weights[job] / mean_weight,
+                )
+                for job in names[first::GROUPS]
+            )
             groups.append(group)
         without = []
         for left_out in groups:

@@ -67,7 +67,7 @@ class MdResult:
                 f"counts must be float64 of shape (states, lipids, {BINS}), "
                 f"got {counts.dtype} {counts.shape}"
             )
-        if not (np.isfinite(counts).all() and (counts >= 0).all()):
+        if not (counts.min(initial=0.0) >= 0.0 and counts.max(initial=0.0) < np.inf):
             raise BadOutput("counts must be finite and >= 0")
         if not self.frames >= 1:
             raise BadOutput(f"frames must be >= 1, got {self.frames}")

@@ -16,10 +16,12 @@ from campaign.feedback import (
     next_potentials,
     prior_counts,
 )
-from campaign.lone_counts import LoneCounts, LoneProfiles, ring_crowding
+from campaign.lone_counts import LoneCounts, LoneProfiles, Observation, ring_crowding
 from campaign.molecular_dynamics.results import ALONE, MdResult, Surroundings, write_result
+from campaign.molecular_dynamics.results import read_result as whole
 from campaign.molecular_dynamics.settings import FeedbackLimits
 from campaign.single_thread import single_threaded
+from continuum import radial_equilibrium
 from continuum.parameter_versions import read_parameter_version, version_path
 from continuum.potential_inversion import shell_areas
 from continuum.sweep_polynomial import check_steepness, largest_w
@@ -79,7 +81,7 @@ def fed_back(results, *, rounds=1, model=START, prior_frames=1.0, limits=QUICK, 
         for version in range(1, rounds + 1):
             potentials, outcome = next_potentials(
                 potentials,
-                [(result, 1.0) for result in results],
+                [(Observation.of(result), 1.0) for result in results],
                 model,
                 version=version,
                 jobs=[],
@@ -113,6 +115,19 @@ EQUAL = dict.fromkeys(JOBS, 1)
 def make(run, version=1, jobs=JOBS, weights=EQUAL, **changes):
     values = {"prior_frames": 100.0, "limits": QUICK}
     return make_feedback(run, version, jobs, weights, START, **(values | changes))
+
+
+def forget():
+    """As a process that has just been started."""
+    for memory in (
+        feedback._observation,
+        feedback._initial_profiles,
+        feedback._least_at,
+        feedback.correlation_of,
+        radial_equilibrium._remembered,
+        radial_equilibrium._bulk_response,
+    ):
+        memory.cache_clear()
 
 
 def stored(run, version=1):
@@ -172,18 +187,29 @@ def test_the_sum_is_what_a_slow_loop_gives():
     results = [expected_result([RASA, CHOL], 20, noise=rng) for _ in range(4)]
     weights = [0.5, 2.0, 1.0, 0.5]
     summed = LoneCounts.none(TRUE_PROFILES)
-    summed.add_all(zip(results, weights, strict=True))
+    seen = [Observation.of(result) for result in results]
+    summed.add_all(zip(seen, weights, strict=True))
     slow = sum(w * result.counts for w, result in zip(weights, results, strict=True))
     np.testing.assert_allclose(summed.alone(), slow, rtol=1e-12)
     assert summed.frames[RASA] == 80.0
     assert summed.independent_frames()[RASA] == pytest.approx(80.0**2 / (20 * 5.5))
     assert summed.independent_frames()[RASB] == 0.0
     halves = [LoneCounts.none(TRUE_PROFILES) for _ in range(2)]
-    halves[0].add_all([(results[0], 0.5), (results[1], 2.0)])
-    halves[1].add_all([(results[2], 1.0), (results[3], 0.5)])
+    halves[0].add_all([(seen[0], 0.5), (seen[1], 2.0)])
+    halves[1].add_all([(seen[2], 1.0), (seen[3], 0.5)])
     halves[0].add(halves[1])
     np.testing.assert_allclose(halves[0].alone(), slow, rtol=1e-12)
     assert halves[0].independent_frames()[RASA] == summed.independent_frames()[RASA]
+
+
+@pytest.mark.parametrize("largest", [200.0, 300.0, 70_000.0, 2.0**33, 0.5])
+def test_an_observation_holds_counts_exactly(largest):
+    counts = np.zeros((9, 8, 600))
+    counts[RASA] = np.linspace(0.0, largest, 4800).round(0 if largest > 1 else 3).reshape(8, 600)
+    result = MdResult(counts=counts, frames=1, effective_frames=1.0, simulated_us=1.0)
+    seen = Observation.of(result)
+    assert list(seen.counts) == [RASA]
+    np.testing.assert_array_equal(seen.counts[RASA], counts[RASA])
 
 
 def test_rings_are_crowded_as_a_slow_sum_over_a_fine_ring_says():
@@ -206,7 +232,8 @@ def test_rings_are_crowded_as_a_slow_sum_over_a_fine_ring_says():
 
 def test_a_lone_protein_is_not_crowded():
     for alone in (ALONE, around((RASA, 15.0, 15.0))):
-        np.testing.assert_array_equal(ring_crowding(alone, RASA, TRUE_PROFILES), 1.0)
+        crowding = ring_crowding(alone, RASA, TRUE_PROFILES)
+        np.testing.assert_allclose(crowding, 1.0, rtol=0, atol=1e-14)
 
 
 def test_what_neighbours_gather_is_not_laid_to_the_protein():
@@ -308,6 +335,28 @@ def test_making_a_version_again_changes_nothing(run):
     assert make(run) == first
 
 
+def test_each_result_is_read_once_for_all_versions(run, monkeypatch):
+    read = []
+    monkeypatch.setattr(feedback, "read_result", lambda path: read.append(path) or whole(path))
+    make(run, 1, JOBS[:6])
+    assert len(read) == 6
+    make(run, 2, JOBS)
+    assert sorted(path.stem for path in read) == JOBS
+    (run / "md" / f"{JOBS[0]}.h5").write_bytes(b"damaged since")
+    with pytest.raises(FeedbackError, match=f"the result of job {JOBS[0]} cannot be used"):
+        make(run, 3)
+
+
+def test_who_remembers_nothing_makes_the_same_bytes(run):
+    for version in (1, 2, 3):
+        make(run, version, JOBS[: 4 + 3 * version])
+    kept = version_path(run / "parameters", 3).read_bytes()
+    version_path(run / "parameters", 3).unlink()
+    forget()
+    make(run, 3, JOBS)
+    assert version_path(run / "parameters", 3).read_bytes() == kept
+
+
 def test_another_content_under_the_same_number_is_refused(run):
     make(run)
     before = version_path(run / "parameters", 1).read_bytes()
@@ -337,7 +386,7 @@ def test_results_that_cannot_be_used_are_named(run):
     missing = f"{99:016x}"
     with pytest.raises(FeedbackError, match=f"job {missing} has no weight"):
         make(run, jobs=[*JOBS, missing])
-    with pytest.raises(FeedbackError, match=f"the result of job {missing} cannot be used: no res"):
+    with pytest.raises(FeedbackError, match=f"result of job {missing} cannot be used: .*No such"):
         make(run, jobs=[*JOBS, missing], weights={**EQUAL, missing: 1})
     damaged = run / "md" / f"{JOBS[4]}.h5"
     damaged.write_bytes(damaged.read_bytes()[:-500])

@@ -56,6 +56,28 @@ def test_a_profile_that_is_remembered_is_that_of_its_operator_and_potentials_alo
     np.testing.assert_array_equal(equilibrium_profiles(operator, u), first)
 
 
+def test_few_modes_carry_the_whole_kernel():
+    operator, _ = strong_case(0.1)
+    r = operator.radii_nm
+    for part in operator.parts:
+        assert part.strength.size < 0.5 * r.size
+        whole = gaussian_kernel(r, r, part.range_nm)
+        carried = (part.modes * part.strength) @ part.modes.T
+        np.testing.assert_allclose(carried, whole, rtol=0, atol=1e-12)
+
+
+def test_where_nothing_disturbs_lipids_the_preconditioner_solves_at_once():
+    operator, _ = strong_case(0.1)
+    r = operator.radii_nm
+    species = np.random.default_rng(0).normal(size=(14, 1))
+    wanted = species * np.sqrt(r) * np.exp(-0.5 * (r - 3.0) ** 2)
+    scale = radial_equilibrium._bulk_scale(operator)
+    given = wanted - scale * operator.field_of(scale * wanted)
+    assert np.abs(given - wanted).max() > 10.0
+    found = radial_equilibrium._bulk_response(operator).apply(given.ravel())
+    np.testing.assert_allclose(found, wanted.ravel(), rtol=0, atol=0.01)
+
+
 def test_the_kernel_is_the_mean_over_directions():
     angle = 2 * np.pi * (np.arange(720) + 0.5) / 720
     r, source = np.array([0.0, 0.7, 5.0]), np.array([0.3, 4.6])
