@@ -13,11 +13,10 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -32,6 +31,7 @@ _LONGEST_FOLDER = 40  # unix socket names are limited to 107 characters
 _ANSWER_S = 5.0
 _SETTLE_S = 5.0
 _VITAL = ("raylet", "gcs_server")
+_IDLE_SERVICES = ("log_monitor.py", "monitor.py", "dashboard.py")
 
 
 class ClusterError(RuntimeError):
@@ -109,7 +109,7 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
             _temp_dir=str(folder),
         )
         if not dashboard:
-            _end_idle_services()
+            _end_idle_services(mark)
         vital = [p for p in marked_processes(MARK, mark) if p.name() in _VITAL]
         yield Cluster(str(ray.get_runtime_context().gcs_address), tuple(vital))
     except (RuntimeError, ConnectionError, TimeoutError) as error:
@@ -222,17 +222,16 @@ _LEAN = {
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
 
 
-def _end_idle_services() -> None:
+def _end_idle_services(mark: str) -> None:
     """The log monitor, the autoscaler and the API server have nobody to serve without a dashboard.
 
     `ray.init` has no option that leaves them out.
     """
-    import ray
-
-    node: Any = ray._private.worker._global_node
-    node.kill_log_monitor(check_alive=False)
-    node.kill_monitor(check_alive=False)
-    node.kill_dashboard(check_alive=False)
+    for process in marked_processes(MARK, mark):
+        with suppress(psutil.NoSuchProcess):
+            if any(Path(word).name in _IDLE_SERVICES for word in process.cmdline()):
+                process.kill()
+                process.wait(10.0)
 
 
 def _own_token(folder: Path) -> dict[str, str]:
