@@ -148,3 +148,29 @@ def test_no_beads_leave_no_trace():
     _, start, bead = windows.of_species(0)
     assert not start.any()
     assert bead.size == 0
+
+
+def test_windows_are_no_wider_than_the_way_of_a_bead_over_a_border():
+    windows = windows_of(Slab(cells=CELLS, first_row=0, rows=CELLS))
+    still = 2 * CUTOFF_NM / H + 1
+    way_nm = 1.7 + 0.3
+    assert windows.windows.shape[-1] <= still + way_nm / H + 1
+
+
+@pytest.mark.parametrize("towards", [1, -1])
+def test_a_bead_that_comes_near_during_the_step_is_felt(towards):
+    cells, rows = 96, 8
+    slab = Slab(cells=cells, first_row=40, rows=rows)
+    middle_nm = (40 + rows / 2) * H
+    reach_nm = (rows / 2 + HALO) * H + CUTOFF_NM
+    ways_nm = middle_nm - towards * np.array([reach_nm + 3.0, reach_nm - 2.0])
+    path = np.stack([[[20.0, y]] for y in ways_nm])
+    found = []
+    for moments in (path, path[1:]):
+        windows = ProteinWindows(slab, HALO, H, np.float64)
+        share = np.ones((len(moments), SPECIES)) / len(path)
+        windows.refresh(moments, share, np.zeros(1, np.int8), TABLE)
+        _, start, _ = windows.of_species(0)
+        found.append(np.flatnonzero(np.diff(start)))
+    np.testing.assert_array_equal(*found)
+    assert len(found[0]) >= 4
