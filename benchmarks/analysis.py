@@ -34,8 +34,8 @@ from campaign.analysis.space import relation_in_space
 from campaign.analysis.time_correlation import correlation_with_time
 from campaign.analysis.workers import Workers
 from campaign.report_figures import EmbeddedPatches, coverage_numbers
+from continuum.patch_batch import PatchBatch
 from continuum.patch_files import write_patches
-from continuum.patches import PatchBatch
 from ml.metric.criteria import Embedding
 from ml.patch_set import CHANNELS, PatchSet
 

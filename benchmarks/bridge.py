@@ -18,7 +18,7 @@ from campaign.events import CampaignOpened
 from campaign.journal import Journal
 from campaign.local_executor import FolderIntake
 from campaign.spool import SpoolTransport, write_incarnation
-from continuum.patches import PatchBatch
+from continuum.patch_batch import PatchBatch
 
 PATCHES, BEADS = 330, 8
 SPECIES = tuple(f"lipid {number}" for number in range(14))

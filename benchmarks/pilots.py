@@ -27,7 +27,7 @@ from campaign.spool import store_batch
 from campaign.state import CampaignState, apply, initial_state
 from continuum.configuration import load_model, read_configuration
 from continuum.parameters import Model
-from continuum.patches import PatchBatch
+from continuum.patch_batch import PatchBatch
 
 MEMBRANE = "laptop-pre-campaign"
 WARM_UP_S = 1.0  # after the worker of each slot has ended a job
@@ -92,7 +92,7 @@ def measure_pilots(run: Path, jobs: int, slots: int) -> dict[str, float]:
     """
     import ray
 
-    from campaign.ray_actors import Pilot
+    from campaign.pilot import Pilot
     from campaign.ray_pilots import RayPilots
 
     snapshots = -(-jobs // PATCHES)

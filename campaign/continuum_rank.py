@@ -15,12 +15,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import click
 from numpy.typing import NDArray
 
 from campaign.heartbeat import HeartbeatWriter
+from campaign.rank_contract import (
+    BAD_INPUT,
+    CONFIGURATION,
+    FENCED,
+    RUN_FAILED,
+    TransportName,
+)
+from campaign.rules import Pacing
 from campaign.spool import (
     DivergentBatch,
     Fenced,
@@ -39,17 +47,13 @@ from continuum.halo import SingleProcess, World, WrongLauncher, connect
 from continuum.membrane import Membrane
 from continuum.parameter_versions import latest_version
 from continuum.parameters import Model
-from continuum.patches import PatchBatch
+from continuum.patch_batch import PatchBatch
 from continuum.progress import showing
 from continuum.run import ADOPTED, RunPlan, resume
 from continuum.validation import check_model
 
-TransportName = Literal["spool", "ray"]
-Pacing = Literal["lockstep", "free"]
 Array = NDArray[Any]
 
-CONFIGURATION = "continuum.resolved.yaml"
-FINISHED, RUN_FAILED, BAD_INPUT, FENCED = 0, 1, 2, 3
 _POLL_S = 0.005
 
 

@@ -16,8 +16,8 @@ from campaign.embedding_files import (
 )
 from campaign.events import BatchEmbedded, slot_of
 from campaign.spool import patch_path
+from continuum.patch_batch import PatchBatch
 from continuum.patch_files import read_patches
-from continuum.patches import PatchBatch
 
 
 class Encoder(Protocol):

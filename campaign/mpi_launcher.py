@@ -20,13 +20,13 @@ from typing import IO
 
 import psutil
 
-from campaign.continuum_rank import CONFIGURATION, FINISHED, Pacing, TransportName
 from campaign.heartbeat import read_heartbeat
 from campaign.process_identity import ProcessIdentity, descendants, kill, marked_processes
+from campaign.rank_contract import FINISHED, TransportName
+from campaign.rules import Pacing
 from campaign.spool import write_incarnation
 from continuum.atomic_file import write_atomically
 from continuum.checkpoints import checkpoint_files
-from continuum.configuration import Configuration, resolved_yaml
 
 MARK = "BILAYER_CONTINUUM_OF"
 MPIEXEC_VARIABLE = "BILAYER_MPIEXEC"
@@ -64,12 +64,6 @@ class LaunchEnd:
     exit_code: int
     finished: bool
     message: str  # the last line of its log
-
-
-def prepare(run: Path, configuration: Configuration) -> None:
-    """Leave the continuum's resolved configuration where ranks find it; once in a run's life."""
-    run.mkdir(parents=True, exist_ok=True)
-    write_atomically(run / CONFIGURATION, resolved_yaml(configuration))
 
 
 def last_checkpoint(run: Path) -> int:

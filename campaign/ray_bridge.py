@@ -31,7 +31,7 @@ from campaign.spool import (
     store_batch,
     write_permit,
 )
-from continuum.patches import PatchBatch
+from continuum.patch_batch import PatchBatch
 
 INTAKE = "intake"
 NAMESPACE_VARIABLE = "BILAYER_RAY_NAMESPACE"

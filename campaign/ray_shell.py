@@ -30,6 +30,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from campaign.configuration import CampaignSetup
 from campaign.control import FolderControls
+from campaign.embedder import Embedder
 from campaign.events import (
     BatchEmbedded,
     ContinuumEnded,
@@ -41,8 +42,9 @@ from campaign.local_executor import (
     prepared_truth,
 )
 from campaign.mpi_launcher import LaunchError, LaunchSettings
+from campaign.pilot import Pilot
 from campaign.placement import spread
-from campaign.ray_actors import Embedder, Pilot, RankLauncher
+from campaign.rank_launcher import RankLauncher
 from campaign.ray_bridge import (
     INTAKE,
     NAMESPACE_VARIABLE,

@@ -29,7 +29,7 @@ from continuum.parameter_versions import (
     version_path,
 )
 from continuum.parameters import INNER, Model, RadialPotentials
-from continuum.patches import NODES, SLOT_BITS, PatchBatch
+from continuum.patch_batch import NODES, SLOT_BITS, PatchBatch
 
 Array = NDArray[np.float64]
 

@@ -17,12 +17,14 @@ from campaign.configuration import (
 )
 from campaign.events import CampaignOpened
 from campaign.journal import Contents, Journal, JournalError, Record, read_journal
-from campaign.mpi_launcher import prepare
+from campaign.rank_contract import CONFIGURATION
 from campaign.rules import Rules
 from campaign.run_lock import run_lock
 from campaign.selection import SelectionSettings
 from campaign.state import CampaignState, StateError, apply, initial_state
 from continuum.atomic_file import write_atomically
+from continuum.configuration import Configuration
+from continuum.configuration import resolved_yaml as resolved_membrane
 
 RESOLVED = "config.resolved.yaml"
 _RUN_MARKS = (RESOLVED, "journal", "snapshots", "patches")
@@ -68,7 +70,7 @@ def create_run(
     for name in ("control", "logs", "patches", "embeddings", "selections", "md", "parameters"):
         (folder / name).mkdir(exist_ok=True)
     write_atomically(folder / "config.yaml", given)
-    prepare(folder, setup.membrane)
+    prepare_ranks(folder, setup.membrane)
     header = f"# bilayer {code_version()}, configuration {configuration_hash(setup)}\n"
     write_atomically(folder / RESOLVED, header + resolved_yaml(setup.config))
 
@@ -168,3 +170,9 @@ def selection_settings(setup: CampaignSetup) -> SelectionSettings:
         seed=setup.config.seed % 2**32,
         save_every=section.save_every,
     )
+
+
+def prepare_ranks(run: Path, configuration: Configuration) -> None:
+    """Leave the continuum's resolved configuration where ranks find it; once in a run's life."""
+    run.mkdir(parents=True, exist_ok=True)
+    write_atomically(run / CONFIGURATION, resolved_membrane(configuration))

@@ -16,8 +16,8 @@ from typing import Protocol
 import numpy as np
 
 from continuum.atomic_file import write_atomically
+from continuum.patch_batch import PatchBatch
 from continuum.patch_files import read_patches, write_patches
-from continuum.patches import PatchBatch
 
 _ARRAYS = (
     "patch_id",

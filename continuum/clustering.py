@@ -18,7 +18,7 @@ from continuum.atomic_file import write_atomically
 from continuum.halo import SingleProcess
 from continuum.membrane import Membrane
 from continuum.parameters import Model
-from continuum.patches import PatchBatch
+from continuum.patch_batch import PatchBatch
 from continuum.render import save_figure
 from continuum.run import cut_patches, snapshots_in
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuum.atomic_file import write_atomically
-from continuum.patches import NODES, PatchBatch
+from continuum.patch_batch import NODES, PatchBatch
 
 KEYS = (
     "simname",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuum.atomic_file import atomic_hdf5, reading, stored_hdf5
-from continuum.patches import NODE_SPACING_NM, PatchBatch
+from continuum.patch_batch import NODE_SPACING_NM, PatchBatch
 
 _ARRAYS = (
     "patch_id",

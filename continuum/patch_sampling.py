@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuum.compilation import exact_inlined, exact_kernel
-from continuum.patches import CENTRE_NODE, NODE_SPACING_NM, NODES
+from continuum.patch_batch import CENTRE_NODE, NODE_SPACING_NM, NODES
 
 Quanta = NDArray[np.int32] | NDArray[np.int64]
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuum.parameters import Model
+from continuum.patch_batch import PatchBatch
 from continuum.patch_files import write_patches
 from continuum.patch_sampling import sample_patches
-from continuum.patches import PatchBatch, assemble_patches, patch_centres
+from continuum.patches import assemble_patches, patch_centres
 from continuum.snapshots import Snapshot, read_snapshot
 
 QUANTUM = 2.0**-27  # nm⁻²

@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from continuum.atomic_file import write_atomically
-from continuum.patches import NODE_SPACING_NM, SIDE_NM, PatchBatch
+from continuum.patch_batch import NODE_SPACING_NM, SIDE_NM, PatchBatch
 from continuum.snapshots import Beads, Snapshot, SnapshotInfo, read_snapshot
 
 Limits = Mapping[str, tuple[float, float]]

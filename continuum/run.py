@@ -27,9 +27,10 @@ from continuum.membrane import Membrane
 from continuum.parameter_versions import latest_version, read_parameter_version, version_path
 from continuum.parameters import Model
 from continuum.paraview import write_sidecar
+from continuum.patch_batch import PatchBatch
 from continuum.patch_files import write_patches
 from continuum.patch_sampling import HALO_ROWS, sample_patches
-from continuum.patches import PatchBatch, assemble_patches, patch_centres
+from continuum.patches import assemble_patches, patch_centres
 from continuum.snapshots import SnapshotInfo, beads_of, snapshot_writer
 
 Array = NDArray[Any]

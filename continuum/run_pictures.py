@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from continuum.atomic_file import write_atomically
+from continuum.patch_batch import PatchBatch
 from continuum.patch_files import read_patches
-from continuum.patches import PatchBatch
 from continuum.render import render_animation, render_membrane, render_patches, save_figure
 from continuum.snapshots import Snapshot, read_snapshot
 

@@ -29,7 +29,7 @@ from campaign.molecular_dynamics.patch import Patch
 from campaign.molecular_dynamics.results import BINS, MdResult, Surroundings
 from campaign.molecular_dynamics.settings import BrownianSettings
 from continuum.atomic_file import atomic_path, reading
-from continuum.patches import SIDE_NM
+from continuum.patch_batch import SIDE_NM
 from continuum.philox import key_of
 from continuum.potential_inversion import BIN_NM
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campaign.molecular_dynamics.job import BadInput
-from continuum.patches import PatchBatch
+from continuum.patch_batch import PatchBatch
 
 _OPEN_FILES = 4
 _OF_A_PATCH = ("patch_id", "centre_nm", "central_state", "n_ras", "n_raf", "kind")

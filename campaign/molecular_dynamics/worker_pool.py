@@ -23,7 +23,7 @@ import campaign
 from campaign.events import FailureClass
 from campaign.molecular_dynamics.job import Completion, JobSpec
 from campaign.molecular_dynamics.settings import EnginesSection
-from campaign.molecular_dynamics.worker import READY, WorkerSetup
+from campaign.molecular_dynamics.worker_setup import READY, WorkerSetup
 from continuum.atomic_file import sync
 
 MOST_PREFETCH = 63  # that many jobs fit into a pipe

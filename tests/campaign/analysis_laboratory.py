@@ -6,8 +6,8 @@ import numpy as np
 from click.testing import CliRunner, Result
 
 from campaign.analysis.commands import analyse
+from continuum.patch_batch import PatchBatch
 from continuum.patch_files import write_patches
-from continuum.patches import PatchBatch
 from ml.patch_set import CHANNELS, LEAFLETS
 
 SIDE_NM = 120.0

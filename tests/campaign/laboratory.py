@@ -50,7 +50,7 @@ from continuum.parameter_versions import (
     write_parameter_version,
 )
 from continuum.parameters import RadialPotentials
-from continuum.patches import PatchBatch
+from continuum.patch_batch import PatchBatch
 from continuum.run import _record_version, _recorded_versions
 
 PATCHES, CONTROLS, SPECIES = 5, 1, ("inner A", "inner B")

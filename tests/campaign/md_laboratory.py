@@ -11,8 +11,8 @@ from campaign.molecular_dynamics.patch import Patch
 from campaign.molecular_dynamics.settings import HiddenTruth
 from campaign.recovery import lone_patch
 from continuum.configuration import load_model, read_configuration
+from continuum.patch_batch import PatchBatch
 from continuum.patch_files import write_patches
-from continuum.patches import PatchBatch
 
 START = load_model("laptop-pre-campaign")
 TRUTH = true_model(HiddenTruth(), read_configuration("laptop-pre-campaign"))

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from continuum.patches import PatchBatch
+from continuum.patch_batch import PatchBatch
 
 SPECIES = ("inner A", "outer B")
 STATES = ("RASa", "RASb")

@@ -17,7 +17,8 @@ from campaign.continuum_rank import (
     continuum_rank,
 )
 from campaign.heartbeat import read_heartbeat
-from campaign.mpi_launcher import last_checkpoint, prepare
+from campaign.mpi_launcher import last_checkpoint
+from campaign.run_folder import prepare_ranks
 from campaign.spool import (
     Fenced,
     Permit,
@@ -100,7 +101,7 @@ def alone():
 
 @pytest.fixture
 def folder(tmp_path):
-    prepare(tmp_path, SMALL)
+    prepare_ranks(tmp_path, SMALL)
     return tmp_path
 
 

@@ -23,10 +23,10 @@ from campaign.mpi_launcher import (
     find_mpiexec,
     last_checkpoint,
     linked_mpi,
-    prepare,
     scrubbed,
 )
 from campaign.process_identity import ProcessIdentity, kill, marked_processes
+from campaign.run_folder import prepare_ranks
 from campaign.spool import Permit, SpoolIntake, batch_crc32, read_incarnation, write_permit
 from continuum.patch_files import read_patches
 from tests.campaign.test_continuum_rank import LAST, SMALL
@@ -157,7 +157,7 @@ def patches_of(run):
 def undisturbed(tmp_path_factory):
     """Patches of one process without MPI."""
     run = tmp_path_factory.mktemp("undisturbed")
-    prepare(run, SMALL)
+    prepare_ranks(run, SMALL)
     single = launcher(run)
     assert single.launch(1, LAST) == -1
     end = run_to_the_end(run, single)
@@ -169,7 +169,7 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.mpi
 @needs_mpi
 def test_ranks_die_together_and_the_next_incarnation_sends_the_same_patches(tmp_path, undisturbed):
-    prepare(tmp_path, SMALL)
+    prepare_ranks(tmp_path, SMALL)
     first = launcher(tmp_path, ranks=2)
     write_permit(tmp_path, Permit(snapshot_index=1, parameter_version=0))
     assert first.launch(1, LAST) == -1
@@ -197,7 +197,7 @@ def test_ranks_die_together_and_the_next_incarnation_sends_the_same_patches(tmp_
 @needs_mpi
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_ranks_end_when_their_launcher_is_killed(tmp_path, ranks):
-    prepare(tmp_path, SMALL)
+    prepare_ranks(tmp_path, SMALL)
     code = (
         "import sys, time; from pathlib import Path;"
         "from campaign.mpi_launcher import LaunchSettings, MpiLauncher;"
@@ -219,7 +219,7 @@ def test_ranks_end_when_their_launcher_is_killed(tmp_path, ranks):
 
 @pytest.mark.slow
 def test_ranks_that_show_no_sign_of_life_are_ended(tmp_path):
-    prepare(tmp_path, SMALL)
+    prepare_ranks(tmp_path, SMALL)
     stalling = launcher(tmp_path, stall_s=60.0)
     stalling.launch(1, LAST)
     wait_until(lambda: SpoolIntake(tmp_path).poll())
@@ -241,7 +241,7 @@ def test_ranks_that_show_no_sign_of_life_are_ended(tmp_path):
 @pytest.mark.mpi
 @needs_mpi
 def test_an_mpiexec_that_has_lost_its_proxy_does_not_wait_for_ever(tmp_path):
-    prepare(tmp_path, SMALL)
+    prepare_ranks(tmp_path, SMALL)
     waiting = launcher(tmp_path, ranks=2)
     waiting.launch(1, LAST)
     ends = []

@@ -24,7 +24,8 @@ from tests.campaign.md_laboratory import RASA, patch_of, spec_of, write_batch
 from tests.campaign.patch_laboratory import SPECIES, STATES, batch_of, changed
 
 pytest.importorskip("ray")
-from campaign.ray_actors import Pilot, RankLauncher
+from campaign.pilot import Pilot
+from campaign.rank_launcher import RankLauncher
 from campaign.ray_bridge import Intake
 
 LAYOUT = (SPECIES, STATES, 0)

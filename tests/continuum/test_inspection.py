@@ -5,8 +5,8 @@ import pytest
 from continuum.atomic_file import atomic_hdf5
 from continuum.checkpoints import checkpoint_path, checkpoint_writer
 from continuum.inspection import describe_file
+from continuum.patch_batch import PatchBatch
 from continuum.patch_files import write_patches
-from continuum.patches import PatchBatch
 from continuum.snapshots import SnapshotInfo, beads_of, snapshot_writer
 
 

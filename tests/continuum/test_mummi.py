@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from continuum.mummi import KEYS, export_mummi, import_mummi, mummi_path
-from continuum.patches import PatchBatch
+from continuum.patch_batch import PatchBatch
 
 STATES = ("RASa", "mRASa", "mRAFa")
 

@@ -2,8 +2,8 @@ import h5py
 import numpy as np
 import pytest
 
+from continuum.patch_batch import PatchBatch
 from continuum.patch_files import read_patches, write_patches
-from continuum.patches import PatchBatch
 
 SPECIES = ("inner PAP6", "inner CHOL", "outer CHOL")
 DATASETS = {

@@ -4,15 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from continuum.control_patches import place_controls
+from continuum.patch_batch import CENTRE_NODE, NODE_SPACING_NM, NODES
 from continuum.patch_sampling import sample_patches
-from continuum.patches import (
-    CENTRE_NODE,
-    NODE_SPACING_NM,
-    NODES,
-    assemble_patches,
-    kind_of,
-    patch_centres,
-)
+from continuum.patches import assemble_patches, kind_of, patch_centres
 
 QUANTUM = 2.0**-56
 SETTINGS = {

@@ -2,7 +2,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from continuum.patches import PatchBatch
+from continuum.patch_batch import PatchBatch
 from continuum.render import (
     colour_limits,
     default_fields,

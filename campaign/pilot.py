@@ -1,49 +1,20 @@
-"""What runs in Ray's processes for a campaign: embedders, pilots that own MD slots, the launcher.
-
-Plain classes with plain values at their borders; `ray_shell.py` makes actors of them. What they
-know is lost with their process and costs no more than work done again: the journal has the truth.
-"""
+"""The owner of one node's MD slots, a plain class of which `ray_shell.py` makes actors."""
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from campaign.embedding import Encoder, embed_snapshot
-from campaign.encoder_store import run_encoder
-from campaign.events import to_json
 from campaign.molecular_dynamics.job import Completion, JobSpec
 from campaign.molecular_dynamics.settings import EnginesSection
 from campaign.molecular_dynamics.worker_pool import SlotPool
-from campaign.mpi_launcher import LaunchEnd, LaunchSettings, MpiLauncher
 from campaign.process_identity import die_with_parent
 
 _POOL_LOOK_S = 10.0  # at most, where no worker says anything and none is due
 _GATHER_S = 0.005  # after a completion, for others that come with it in one message and one sync
-_LAUNCHER_LOOK_S = 0.5
-
-
-class Embedder:
-    """Embeds one snapshot at a time with the run's encoder."""
-
-    def __init__(self, run: str, batch: int, device: str) -> None:
-        die_with_parent()
-        self._run, self._batch, self._device = Path(run), batch, device
-        self._encoder: Encoder | None = None
-
-    def embed(self, snapshot_index: int) -> dict[str, Any]:
-        """The event of a snapshot, as JSON; or `failed` and why."""
-        try:
-            if self._encoder is None:
-                self._encoder = run_encoder(self._run, self._device)
-            event = embed_snapshot(self._run, snapshot_index, self._encoder, self._batch)
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            return {"failed": f"{type(error).__name__}: {error}"}
-        return to_json(event)
 
 
 class Pilot:
@@ -140,61 +111,6 @@ class Pilot:
         if self._completed:
             async with self._news:
                 self._news.notify_all()
-
-
-class RankLauncher:
-    """Starts and watches the ranks from inside the placement group that holds their CPUs.
-
-    Every call may be repeated, also to a successor, which has no ranks: they died with this.
-    """
-
-    def __init__(self, settings: LaunchSettings) -> None:
-        die_with_parent()
-        self._launcher = MpiLauncher(settings)
-        self._running = 0
-        self._end: LaunchEnd | None = None
-
-    async def launch(self, incarnation: int, last_snapshot: int) -> int:
-        """The snapshot the ranks continue from. Raises LaunchError."""
-        self._running, self._end = 0, None
-        continues_from = await asyncio.to_thread(self._launcher.launch, incarnation, last_snapshot)
-        self._running = incarnation
-        return continues_from
-
-    async def ended(self, incarnation: int, wait_s: float) -> dict[str, Any] | None:
-        """How an incarnation ended; None while it runs on."""
-        deadline = time.monotonic() + wait_s
-        while self._running == incarnation:
-            end = self._launcher.poll()
-            if end is not None:
-                self._running, self._end = 0, end
-            elif time.monotonic() >= deadline:
-                return None
-            else:
-                await asyncio.sleep(_LAUNCHER_LOOK_S)
-        if self._end is not None and self._end.incarnation == incarnation:
-            return asdict(self._end)
-        lost = "its launcher was started anew"
-        return asdict(
-            LaunchEnd(incarnation=incarnation, exit_code=-1, finished=False, message=lost)
-        )
-
-    async def running(self) -> int:
-        """The incarnation that runs, 0 if none does."""
-        return self._running
-
-    async def stop(self) -> None:
-        """End the ranks."""
-        stopped, self._running = self._running, 0
-        await asyncio.to_thread(self._launcher.stop)
-        if stopped:
-            self._end = LaunchEnd(
-                incarnation=stopped, exit_code=0, finished=False, message="stopped"
-            )
-
-    async def end_stale(self) -> list[int]:
-        """Kill ranks of this run that nobody watches any more, unless this launcher does."""
-        return [] if self._running else await asyncio.to_thread(self._launcher.end_stale)
 
 
 def _share_workspaces(folder: Path) -> None:
