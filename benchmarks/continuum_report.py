@@ -85,7 +85,7 @@ class Benchmark:
         """Efficiency of two ranks."""
         if self.quick:
             return measure_scaling(600, (600, 848), steps=4, repeats=1)
-        return measure_scaling(2400, (1200, 1696), steps=5, repeats=3)
+        return measure_scaling(2400, (1200, 1696), steps=5, repeats=5)
 
     def memory(self) -> Result:
         """Peak resident memory of one rank."""
