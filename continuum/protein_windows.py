@@ -58,6 +58,8 @@ def fill_windows(
     spacing_nm: float,
     cells: int,
     corners: Array,  # (beads, 2)   of `frame_windows`
+    first_line: int,  # global index of the first row that is wanted, may be negative
+    lines: int,  # that are wanted; others are left 0
     windows: Array,  # (active, beads, side, side)   kT, overwritten
 ) -> None:
     """Σ_m share_m u_{s(p),a}(|x - R_pm|) at the cells around each bead, zero beyond the cutoff."""
@@ -73,6 +75,8 @@ def fill_windows(
             x, y = position[m, p, 0], position[m, p, 1]
             first_row, rows = covered(y, table.cutoff_nm, spacing_nm, cells)
             for r in range(rows):
+                if (first_row + r - first_line) % cells >= lines:
+                    continue
                 dy = (first_row + r + 0.5) * spacing_nm - y
                 half_width = math.sqrt(max(table.cutoff_nm * table.cutoff_nm - dy * dy, 0.0))
                 first_column, columns = covered(x, half_width, spacing_nm, cells)
@@ -181,10 +185,22 @@ class ProteinWindows:
         side = min(side, slab.cells)
         self.windows = self._room((max(len(table.species), 1), len(near), side, side))
         part = np.ascontiguousarray(share[:, table.species], self._dtype)
-        fill_windows(position, part, state[near], table, h, slab.cells, self.corners, self.windows)
+        first_line, lines = slab.first_row - halo, slab.rows + 2 * halo
+        fill_windows(
+            position,
+            part,
+            state[near],
+            table,
+            h,
+            slab.cells,
+            self.corners,
+            first_line,
+            lines,
+            self.windows,
+        )
         self.corners %= slab.cells
         self.row_start, self.beads_of_row = beads_of_rows(
-            self.corners, side, slab.first_row - halo, slab.rows + 2 * halo, slab.cells
+            self.corners, side, first_line, lines, slab.cells
         )
 
     def _room(self, shape: tuple[int, ...]) -> Array:
