@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ml.metric.convolution import convolve
 from ml.metric.dense_layers import DenseLayers
 from ml.metric.invariant_network import InvariantNetwork, SymmetricConvolution
 from ml.metric.networks import ConvolutionalNetwork, PlainConvolution, SeparableConvolution
-from ml.metric.radial_profiles import PROFILE_CHANNELS
-from ml.metric.symmetric_pooling import OrbitPooling, ProfilePooling
+from ml.metric.radial_profiles import PROFILE_CHANNELS, radial_profiles
+from ml.metric.symmetric_pooling import ProfilePooling, RingPooling
 from ml.patch_set import Standardisation
 
 
@@ -27,7 +28,7 @@ class Invariants(nn.Module):
     shift: Tensor
 
     def __init__(
-        self, profiles: ProfilePooling, maps: OrbitPooling, scale: Tensor, shift: Tensor
+        self, profiles: ProfilePooling, maps: RingPooling, scale: Tensor, shift: Tensor
     ) -> None:
         super().__init__()
         self.profiles, self.maps = profiles, maps
@@ -37,7 +38,11 @@ class Invariants(nn.Module):
             self.register_buffer(name, repeated.float())
 
     def forward(self, density: Tensor, maps: Tensor) -> Tensor:
-        profiles = torch.addcmul(self.shift, self.profiles(density), self.scale)
+        if density.device.type == "cpu":  # compiled, and without copies
+            profiles = torch.from_numpy(radial_profiles(density.numpy())).flatten(1)
+        else:
+            profiles = self.profiles(density)
+        profiles = torch.addcmul(self.shift, profiles, self.scale)
         return torch.cat((profiles, self.maps(maps)), dim=1)
 
 
@@ -64,7 +69,7 @@ class DeployedNetwork(nn.Module):
         for kernel, bias, stride in zip(
             self.kernels, self.kernel_biases, self.strides, strict=True
         ):
-            x = functional.relu_(_convolved(x, kernel, bias, stride))
+            x = functional.relu_(convolve(x, kernel, bias, stride))
         x = x.flatten(1) if self.invariants is None else self.invariants(density, x)
         last = len(self.weights) - 1
         for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -131,17 +136,6 @@ def _affine_of_norm(norm: nn.Module) -> tuple[Tensor, Tensor]:
         raise TypeError("cannot deploy a batch norm without running statistics")
     scale = _double(norm.weight) / torch.sqrt(_double(norm.running_var) + norm.eps)
     return scale, _double(norm.bias) - scale * _double(norm.running_mean)
-
-
-def _convolved(x: Tensor, kernel: Tensor, bias: Tensor, stride: int) -> Tensor:
-    if kernel.shape[2:] != (1, 1) or stride != 1:
-        return functional.conv2d(x, kernel, bias, stride)
-    # A 1x1 convolution is a matrix product, which runs several times as fast on a CPU.
-    filters, channels = kernel.shape[:2]
-    flat = torch.baddbmm(
-        bias[:, None], kernel.view(1, filters, channels).expand(len(x), -1, -1), x.flatten(2)
-    )
-    return flat.view(len(x), filters, *x.shape[2:])
 
 
 def _double(value: Tensor) -> Tensor:

@@ -3,9 +3,11 @@
 It sees a patch in two ways, and no symmetry changes what either gives:
 
 - its radial profiles (section 2.2.3), which the metric's distances are to be proportional to;
-- convolutions whose kernels are themselves symmetric, so that a symmetry of the image is the same
-  symmetry of every feature map (the nodes sampled are symmetric too: 37 → 17 with a kernel of 5 and
-  stride 2, 17 → 8 with 3 and 2), and then the mean and the maximum over each orbit of nodes.
+- a convolution whose kernels are themselves symmetric, so that a symmetry of the image is the same
+  symmetry of every feature map, and then the mean and the maximum over rings around the centre.
+
+The convolution keeps every node: what tells kinds of patches apart are the holes that beads of
+proteins make in the lipids, of about one node, while the noise is smooth over several.
 
 Dense layers follow.
 """
@@ -18,33 +20,32 @@ from torch.nn import functional
 
 from ml.metric.convolution import convolve
 from ml.metric.dense_layers import EPSILON, MOMENTUM, DenseLayers, glorot
-from ml.metric.symmetric_pooling import OrbitPooling, ProfilePooling, orbit_labels
+from ml.metric.symmetric_pooling import ProfilePooling, RingPooling, orbit_labels
 from ml.patch_set import CHANNELS, NODES
+
+_KERNEL = 3
 
 
 class InvariantNetwork(nn.Module):
-    """Radial profiles beside a mixing of channels, two symmetric convolutions and orbit pooling.
+    """Radial profiles beside a mixing of channels, a symmetric convolution and ring pooling.
 
-    ReLU and batch norm follow each convolution, the last one's batch norm after the pooling, where
-    the profiles join.
+    ReLU follows each convolution; batch norm the first one, and what is pooled, where the profiles
+    join.
     """
 
     def __init__(self, dimension: int, widths: Sequence[int], hidden: Sequence[int]) -> None:
         super().__init__()
-        mixed, first, second = widths
+        mixed, filters = widths
         self.convolutions = nn.ModuleList(
             [
-                SymmetricConvolution(len(CHANNELS), mixed, kernel=1, stride=1),
-                SymmetricConvolution(mixed, first, kernel=5, stride=2),
-                SymmetricConvolution(first, second, kernel=3, stride=2),
+                SymmetricConvolution(len(CHANNELS), mixed, kernel=1),
+                SymmetricConvolution(mixed, filters, kernel=_KERNEL),
             ]
         )
-        self.norms = nn.ModuleList(
-            nn.BatchNorm2d(width, eps=EPSILON, momentum=MOMENTUM) for width in (mixed, first)
-        )
+        self.norms = nn.ModuleList([nn.BatchNorm2d(mixed, eps=EPSILON, momentum=MOMENTUM)])
         self.profiles = ProfilePooling()
-        self.pooling = OrbitPooling(((NODES - 5) // 2 + 1 - 3) // 2 + 1)
-        features = self.profiles.features + second * self.pooling.features
+        self.pooling = RingPooling(NODES - _KERNEL + 1)
+        features = self.profiles.features + filters * self.pooling.features
         self.pooled_norm = nn.BatchNorm1d(features, eps=EPSILON, momentum=MOMENTUM)
         self.dense = DenseLayers(features, hidden, dimension)
 
@@ -61,7 +62,7 @@ class InvariantNetwork(nn.Module):
 class SymmetricConvolution(nn.Module):
     """A convolution whose kernels have one weight for each orbit of the square's symmetries."""
 
-    def __init__(self, channels: int, filters: int, kernel: int, stride: int) -> None:
+    def __init__(self, channels: int, filters: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.stride = stride
         labels = orbit_labels(kernel)

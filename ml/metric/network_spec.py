@@ -35,7 +35,7 @@ class NetworkSpec(BaseModel):
 
     `published` is the final model of Bhatia et al. 2022 and takes no layers; `convolutional` the
     same with other convolutions and dense layers (their section 3.2); `invariant` is exactly
-    invariant under the symmetries of the square, has three convolutions of the given `widths` and,
+    invariant under the symmetries of the square, has two convolutions of the given `widths` and,
     unless told otherwise, one hidden layer of 64.
     """
 
@@ -45,7 +45,7 @@ class NetworkSpec(BaseModel):
     dimension: int = Field(default=9, ge=1, le=64)
     convolutions: tuple[Convolution, ...] = Field(default=(), max_length=8)
     hidden: tuple[Width, ...] = Field(default=(), max_length=4)
-    widths: tuple[Width, Width, Width] = (8, 12, 16)
+    widths: tuple[Width, Width] = (6, 8)
 
     @model_validator(mode="after")
     def _layers_fit(self) -> Self:

@@ -35,7 +35,7 @@ def radial_profiles(density: NDArray[np.floating]) -> NDArray[np.float32]:
         )
     inner = np.ascontiguousarray(density[:, :PROFILE_CHANNELS], dtype=np.float32)
     profiles = np.empty((len(inner), PROFILE_CHANNELS, 2 * RINGS), np.float32)
-    nodes, starts = _rings()
+    nodes, starts = rings_of_profiles()
     fill_profiles(profiles.reshape(-1, 2 * RINGS), inner.reshape(-1, _SIDE**2), nodes, starts)
     return profiles
 
@@ -64,7 +64,7 @@ def fill_profiles(
 
 
 @lru_cache(maxsize=1)
-def _rings() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def rings_of_profiles() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Flat nodes of the rings of the centre and of each corner, and where each ring starts."""
     row, column = np.mgrid[:_SIDE, :_SIDE]
     middle, last = RINGS - 1, _SIDE - 1

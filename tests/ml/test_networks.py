@@ -143,7 +143,7 @@ def test_building_with_a_seed_leaves_the_global_generator_alone():
         ({"kind": "convolutional"}, "at least one of convolutions"),
         ({"hidden": (8,)}, "takes neither convolutions nor hidden"),
         ({"kind": "invariant", "convolutions": ({"filters": 4},)}, "takes no convolutions"),
-        ({"widths": (4, 4, 4)}, "widths belong to the invariant network"),
+        ({"widths": (4, 4)}, "widths belong to the invariant network"),
         ({"layers": 3}, "layers"),
         (
             {"kind": "convolutional", "convolutions": ({"filters": 4, "stride": 9},) * 3},
