@@ -172,7 +172,7 @@ def table1(
             ray=ray,
             address=address,
             device=chosen_device(device, torch.cuda.is_available()),
-            command=tuple(sys.argv),
+            command=("python", "-m", "ml", *sys.argv[1:]),
         )
         content = make_table(out, options, lambda line: click.echo(line, err=True))
     click.echo(as_text(content))

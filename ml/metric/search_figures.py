@@ -51,7 +51,12 @@ def _draw_parallel(
         for height in (0.0, 0.5, 1.0):
             value = low + height * (high - low)
             axis.annotate(
-                f"{value:.3g}", (place, height), xytext=(3, 2), textcoords="offset points", size=8
+                f"{value:.3g}",
+                (place, height),
+                xytext=(3, 2),
+                textcoords="offset points",
+                size=8,
+                bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8},
             )
     axis.set_xticks(places, AXES)
     axis.set_xlim(-0.1, len(AXES) - 0.7)
@@ -76,7 +81,7 @@ def _draw_plane(axis: Axes, costs: NDArray[np.float64], on_front: NDArray[np.boo
     axis.plot(auc_missing[0], mare_star[0], "k+", markersize=14)
     axis.set_xlabel(AXES[3])
     axis.set_ylabel(AXES[2])
-    axis.set_title("(c) area of a point: dimension; ring: front; cross: best balance")
+    axis.set_title("(c) area: dimension, ring: front, cross: best balance", size=10)
     figure = axis.get_figure()
     if isinstance(figure, Figure):
         figure.colorbar(shown, ax=axis, label="log₁₀ of overlap, %, at least 10⁻³")
