@@ -14,6 +14,7 @@ from campaign.audit import audit_run
 from campaign.conformance import course_of, differences
 from campaign.journal import read_journal
 
+LONGEST_S = 10.0  # kernels may have been compiled; kills that wait for that long come too late
 KILLS = 4
 LIMIT_S = 900.0
 OVERRIDES = (
@@ -47,7 +48,7 @@ def test_kill_9_of_anything_at_any_time_changes_nothing(tmp_path):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     began = time.monotonic()
     subprocess.run(begin(undisturbed), check=True, timeout=LIMIT_S)
-    length_s = time.monotonic() - began
+    length_s = min(time.monotonic() - began, LONGEST_S)
 
     chance = random.Random(2)
     process, kills = subprocess.Popen(carry_on(killed)), 0
