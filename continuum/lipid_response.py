@@ -32,8 +32,8 @@ def response_rates(potentials: RadialPotentials, lipids: Lipids) -> Array:
     """D k² of every species (S,) in µs⁻¹, k² over all bead states; 0 where nothing is felt."""
     r = potentials.radii_nm
     curve = CubicSpline(r, potentials.u, axis=2, bc_type=("clamped", "natural"))
-    slope = curve(r, 1)
-    laplacian = curve(r, 2) + np.divide(slope, r, out=curve(r, 2), where=r > 0)
+    slope, bend = curve(r, 1), curve(r, 2)
+    laplacian = bend + np.divide(slope, r, out=bend.copy(), where=r > 0)
     force = (slope**2 * r).sum(axis=(0, 2))
     rate: Array = lipids.diffusivity * np.divide(
         (laplacian**2 * r).sum(axis=(0, 2)), force, out=np.zeros_like(force), where=force > 0

@@ -36,12 +36,10 @@ def frame_windows(
     largest = 0
     for p in range(beads):
         for axis in range(2):
-            nm = position[0, p, 1 - axis]
-            start = math.ceil((nm - cutoff_nm) / spacing_nm - 0.5)
+            start, _ = covered(position[0, p, 1 - axis], cutoff_nm, spacing_nm, cells)
             least, most = 0, 0
             for m in range(1, moments):
-                nm = position[m, p, 1 - axis]
-                first = math.ceil((nm - cutoff_nm) / spacing_nm - 0.5)
+                first, _ = covered(position[m, p, 1 - axis], cutoff_nm, spacing_nm, cells)
                 away = (first - start + cells // 2) % cells - cells // 2
                 least, most = min(least, away), max(most, away)
             corners[p, axis] = start + least
