@@ -234,12 +234,17 @@ def _observations(
         raise FeedbackError(f"weights must be > 0, the least is {relative.min()}")
     relative /= relative.mean() if names else 1.0
     for job, weight in zip(names, relative.tolist(), strict=True):
-        path = folder / f"{job}.h5"
-        try:
-            stat = path.stat()
-            yield _observation(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns)), weight
-        except (OSError, ValueError) as error:
-            raise FeedbackError(f"the result of job {job} cannot be used: {error}") from error
+        yield observation_of(folder, job), weight
+
+
+def observation_of(folder: Path, job: str) -> Observation:
+    """What the result of a job in `folder` tells; FeedbackError where it is missing or damaged."""
+    path = folder / f"{job}.h5"
+    try:
+        stat = path.stat()
+        return _observation(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    except (OSError, ValueError) as error:
+        raise FeedbackError(f"the result of job {job} cannot be used: {error}") from error
 
 
 @lru_cache(maxsize=_REMEMBERED)

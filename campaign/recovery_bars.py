@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campaign.configuration_schema import FeedbackSection
-from campaign.feedback import correlation_of, lone_profiles, prior_counts
-from campaign.lone_counts import LoneCounts, Observation
-from campaign.molecular_dynamics.results import read_result
+from campaign.feedback import correlation_of, lone_profiles, observation_of, prior_counts
+from campaign.lone_counts import LoneCounts
 from campaign.molecular_dynamics.settings import FeedbackLimits
 from campaign.recovery_errors import ring_rms
 from campaign.selection_weights import read_weights
@@ -90,10 +89,7 @@ def standard_errors_kt(
         for first in range(GROUPS):
             group = LoneCounts.none(profiles)
             group.add_all(
-                (
-                    Observation.of(read_result(run / "md" / f"{job}.h5").result),
-                    weights[job] / mean_weight,
-                )
+                (observation_of(run / "md", job), weights[job] / mean_weight)
                 for job in names[first::GROUPS]
             )
             groups.append(group)
