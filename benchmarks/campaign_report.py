@@ -57,7 +57,11 @@ class Benchmark:
 
     def campaign(self) -> Result:
         """Our own CPU and the occupancy of MD slots in a real campaign."""
-        return measure_share(self.folder / "campaign", QUICK_CAMPAIGN if self.quick else CAMPAIGN)
+        return measure_share(self.folder / "campaign", CAMPAIGN[self.quick])
+
+    def larger_campaign(self) -> Result:
+        """The same in the first part of one whose membrane has six times the area."""
+        return measure_share(self.folder / "larger", LARGER_CAMPAIGN[self.quick])
 
     def _room(self, name: str) -> Path:
         folder = self.folder / name
@@ -65,10 +69,14 @@ class Benchmark:
         return folder
 
 
-CAMPAIGN = ("laptop",)
-QUICK_CAMPAIGN = ("laptop", "--snapshots", "2")  # with the jobs of the whole one
+# What is run in full and in a quick benchmark, which has as many jobs a snapshot.
+CAMPAIGN = {False: ("laptop",), True: ("laptop", "--snapshots", "2")}
+LARGER_CAMPAIGN = {
+    False: ("recovery", "--snapshots", "30"),
+    True: ("recovery", "--snapshots", "2"),
+}
 
-SECTIONS = ("bridge_folder", "ray", "coordinator", "restart", "campaign")
+SECTIONS = ("bridge_folder", "ray", "coordinator", "restart", "campaign", "larger_campaign")
 BARS = (
     Bar("bridge_folder", "patches/s to a durable file", "patches_per_s", 1_000),
     Bar("ray", "patches/s through Ray to a durable ack", "bridge.patches_per_s", 1_000),
@@ -77,6 +85,7 @@ BARS = (
     Bar("restart", "coordinator: restart, s", "wall_s", 10, at_least=False),
     Bar("campaign", "our CPU / the work's CPU", "own_cpu_share", 0.05, at_least=False),
     Bar("campaign", "occupancy of MD slots", "occupancy", 0.98),
+    Bar("larger_campaign", "the same, 300 nm", "own_cpu_share", 0.05, at_least=False),
 )
 
 
@@ -101,8 +110,9 @@ def print_details(result: Result) -> None:
             f" candidates and {found['snapshots_selected_again']} snapshots again in"
             f" {found['select_again_s']:.2f} s, {found['peak_resident_mb']:.0f} MB"
         )
-    if "campaign" in result:
-        found = result["campaign"]
+    for section in ("campaign", "larger_campaign"):
+        if (found := result.get(section)) is None:
+            continue
         print(f"campaign `{found['campaign']}`, CPU seconds while it worked, and in all:")
         for part, cpu_s in found["cpu_s_with_start_and_end"].items():
             print(f"  {part:12} {found['cpu_s'].get(part, 0.0):8.2f} {cpu_s:8.2f}")
