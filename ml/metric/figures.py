@@ -81,7 +81,7 @@ def draw_neighbourhoods(path: Path, criteria: Criteria) -> None:
         )  # fmt: skip
         for axis in (against_size, against_recall):
             axis.grid(alpha=0.3)
-            axis.legend(fontsize=8)
+            axis.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 
 def in_plane(vectors: Vectors, *, seed: int = 0) -> NDArray[np.float32]:
