@@ -4,7 +4,6 @@ import dataclasses
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -20,6 +19,7 @@ from campaign.analysis.command_options import (
 )
 from campaign.analysis.control import control_recovery
 from campaign.analysis.decorrelation import (
+    DecorrelationTimes,
     decorrelation_times,
     diffusive_estimate_us,
     distance_curve,
@@ -109,7 +109,8 @@ def _decorrelation(
         "pairs": int(curve.pairs.sum()) * count,
         "diffusive_estimate_us": diffusive_estimate_us(),
         "composition_modes_us": modes_us,
-        **{key: dataclasses.asdict(value) for key, value in _fields(times)},
+        **dataclasses.asdict(times),
+        "notes": times.notes(curve.lag_us),
         "pearson_r": pearson,
         "mixed_versions": mixed_versions(histories),
         "lag_us": curve.lag_us.tolist(),
@@ -119,16 +120,24 @@ def _decorrelation(
     }
     path = report(out, run, "decorrelation", numbers)
     draw_decorrelation(path, curve, times, modes_us)
-    tau = times.fitted_us
     click.echo(
-        f"decorrelation time {tau.value:.3f} µs (95 %: {tau.low:.3f} to {tau.high:.3f}), "
-        f"integrated {times.integrated_us.value:.3f} µs, "
-        f"diffusive estimate {diffusive_estimate_us():.3f} µs{_modes(modes_us)}; "
-        f"{count} histories of {frames} frames; {path}"
+        f"{_told_times(times)}; diffusive estimate {diffusive_estimate_us():.3f} µs"
+        f"{_modes(modes_us)}; {count} histories of {frames} frames; {path}"
     )
-    mixed = mixed_versions(histories)
-    if mixed:
-        click.echo(f"note: {mixed}", err=True)
+    for note in (mixed_versions(histories), *times.notes(curve.lag_us)):
+        if note:
+            click.echo(f"note: {note}", err=True)
+
+
+def _told_times(times: DecorrelationTimes) -> str:
+    tau, slow, share = times.fitted_us, times.slow_us, times.slow_share
+    told = f"decorrelation time {tau.value:.3f} µs (95 %: {tau.low:.3f} to {tau.high:.3f})"
+    if slow is not None and share is not None:
+        told += (
+            f", and {slow.value:.2f} µs ({slow.low:.2f} to {slow.high:.2f}) for "
+            f"{100 * share.value:.0f} % of the distance squared"
+        )
+    return f"{told}; integrated {times.integrated_us.value:.3f} µs"
 
 
 def _modes(modes_us: list[float]) -> str:
@@ -136,10 +145,6 @@ def _modes(modes_us: list[float]) -> str:
         return ""
     low, middle, high = modes_us[-1], float(np.median(modes_us)), modes_us[0]
     return f", modes of linear theory {low:.2f} to {high:.2f} (median {middle:.2f}) µs"
-
-
-def _fields(value: Any) -> list[tuple[str, Any]]:
-    return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
 
 
 @analyse.command()

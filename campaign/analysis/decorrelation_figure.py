@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from campaign.analysis.decorrelation import (
     DecorrelationTimes,
     DistanceCurve,
+    Estimate,
     diffusive_estimate_us,
-    relaxing_square,
+    fitted_square,
 )
 from continuum.atomic_file import atomic_path
 
@@ -22,8 +23,8 @@ def draw_decorrelation(
     path: Path, curve: DistanceCurve, times: DecorrelationTimes, modes_us: Sequence[float] = ()
 ) -> None:
     """Mean dz with one standard deviation over all pairs, the fit, and what theory expects: the
-    diffusive estimate, and ticks at `modes_us`."""
-    figure = Figure(figsize=(9.5, 4.0), layout="constrained")
+    diffusive estimate, and ticks at `modes_us`. The level is that of patches of two histories."""
+    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     logarithmic, linear = figure.subplots(1, 2, sharey=True)
     for axes, scale in ((logarithmic, "log"), (linear, "linear")):
         _draw(axes, curve, times)
@@ -35,7 +36,8 @@ def draw_decorrelation(
         axes.set_xlabel("time between patches of one history (µs)")
     linear.set_xlim(0, min(curve.lag_us[-1], 8 * times.fitted_us.value))
     logarithmic.set_ylabel("distance dz (embedding units)")
-    logarithmic.legend(fontsize=8, loc="upper left")
+    figure.legend(*logarithmic.get_legend_handles_labels(), loc="outside lower center", ncols=3,
+                  fontsize=8)  # fmt: skip
     histories, pairs = len(curve.mean), int(curve.pairs.sum()) * len(curve.mean)
     figure.suptitle(f"{histories} histories, {pairs:,} pairs")
     with atomic_path(path) as temporary:
@@ -49,12 +51,7 @@ def _draw(axes: Axes, curve: DistanceCurve, times: DecorrelationTimes) -> None:
         curve.lag_us, mean - spread, mean + spread, color=BLUE, alpha=0.18, lw=0, label="± 1 s.d."
     )
     axes.plot(curve.lag_us, mean, color=BLUE, lw=1.6, label="mean dz")
-    square = relaxing_square(
-        curve.lag_us,
-        times.plateau_dz.value**2,
-        times.fitted_us.value,
-        times.offset_dz.value**2,
-    )
+    square = fitted_square(curve.lag_us, times)
     ratio = mean[-1] / np.sqrt(square[-1])
     axes.plot(
         curve.lag_us,
@@ -62,16 +59,21 @@ def _draw(axes: Axes, curve: DistanceCurve, times: DecorrelationTimes) -> None:
         color=ORANGE,
         ls="--",
         lw=1.2,
-        label="exponential fit",
+        label="fit of dz², one exponential"
+        if times.slow_us is None
+        else "fit of dz², two exponentials",
     )
-    fitted = times.fitted_us
-    axes.axvspan(fitted.low, fitted.high, color=ORANGE, alpha=0.25, lw=0)
-    axes.axvline(
-        fitted.value,
-        color=ORANGE,
-        lw=1.0,
-        label=f"τ = {fitted.value:.2f} µs ({fitted.low:.2f} to {fitted.high:.2f})",
-    )
+    axes.axhline(ratio * times.plateau_dz.value, color=BLUE, ls=":", lw=1.2,
+                 label="patches of two histories")  # fmt: skip
+    _mark(axes, "τ", times.fitted_us, "-")
+    if times.slow_us is not None:
+        _mark(axes, "slow τ", times.slow_us, "-.")
     axes.axvline(diffusive_estimate_us(), color=GREY, ls=":", lw=1.2, label="L²/4π²D = 0.526 µs")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
+
+
+def _mark(axes: Axes, name: str, time: Estimate, style: str) -> None:
+    axes.axvspan(time.low, time.high, color=ORANGE, alpha=0.25, lw=0)
+    label = f"{name} = {time.value:.2f} µs ({time.low:.2f} to {time.high:.2f})"
+    axes.axvline(time.value, color=ORANGE, ls=style, lw=1.0, label=label)

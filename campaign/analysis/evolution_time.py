@@ -63,10 +63,10 @@ _ARRAYS = ("dz", "time_us", "low_us", "high_us")
 def evolution_time(
     curve: DistanceCurve, times: DecorrelationTimes, encoder_version: str
 ) -> EvolutionTime:
-    """The inverse map from a curve, up to twice the fitted decorrelation time."""
+    """The inverse map from a curve, up to twice the slowest decorrelation time."""
     mean = curve.mean.mean(axis=0)
     spread = np.sqrt(np.maximum(curve.square.mean(axis=0) - mean**2, 0.0))
-    limit_us = min(2 * times.fitted_us.value, float(curve.lag_us[-1]))
+    limit_us = min(2 * times.slowest_us, float(curve.lag_us[-1]))
     used = curve.lag_us <= limit_us
     if used.sum() < 2:
         used[:2] = True

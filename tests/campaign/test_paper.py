@@ -40,7 +40,9 @@ def test_every_preset_configures_every_stage(name, tmp_path):
     names = [stage.name for stage in stages_of(place.config)]
     assert names[:4] == ["pre-campaign", "training", "evaluation", "table1"]
     assert names[-1] == "analysis-decorrelation"
-    assert ("search" in names) == (name == "paper")
+    assert "search" not in names
+    searching = read_paper(name, ["search.trials=2"])
+    assert "search" in [stage.name for stage in stages_of(searching)]
 
 
 def test_a_mistake_is_named_and_leaves_nothing(tmp_path):
@@ -183,6 +185,26 @@ def test_what_differs_says_why(wanted, ours, agrees, start):
     )
     assert found.agrees is agrees
     assert found.sentence.startswith(start)
+
+
+def test_a_decorrelation_time_agrees_where_its_interval_holds_the_papers():
+    def told(low, high):
+        found = {"fitted_us": {"value": 0.4, "low": low, "high": high}}
+        slow = {"slow_us": {"value": 7.0}, "slow_share": {"value": 0.8}, "notes": ["Short."]}
+        by_name = {each.name: each for each in comparisons(Results(decorrelation=found | slow))}
+        return by_name["decorrelation time"]
+
+    assert told(0.2, 0.6).agrees
+    assert not told(0.2, 0.45).agrees
+    assert "7.0 µs for 80 % of the square of dz" in told(0.2, 0.45).sentence
+    assert told(0.2, 0.6).sentence.endswith("Short.")
+
+
+def test_table1_takes_its_overrides_to_every_row(tmp_path):
+    config = read_paper("quick", ["table1.overrides=[training.threads=1,loss.transforms=2]"])
+    words = words_of(Place(out=tmp_path, config=config), "table1")[0]
+    given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    assert given == ["training.threads=1", "loss.transforms=2"]
 
 
 def test_results_are_read_from_where_stages_leave_them(tmp_path):
