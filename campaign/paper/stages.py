@@ -202,7 +202,12 @@ def _analysis(name: str) -> Callable[[Place], list[Words]]:
             ],
         }
         out = ["--out", place.folder("analyses")]
-        return [[*_campaign_words(), "analyse", name, *by_name[name], *out]]
+        commands = [[*_campaign_words(), "analyse", name, *by_name[name], *out]]
+        if name == "space":
+            before = [place.folder("pre-campaign"), *by_name[name][1:]]
+            out = ["--out", place.folder("analyses/before")]
+            commands.append([*_campaign_words(), "analyse", name, *before, *out])
+        return commands
 
     return words
 

@@ -54,6 +54,29 @@ def test_a_whole_run_has_a_decorrelation_time_and_a_curve(run):
     assert (run / "report" / "decorrelation.png").is_file()
 
 
+def test_the_map_of_one_run_gives_times_to_another(run, tmp_path):
+    assert call("decorrelation", run, *ONE, *FROM_0, "--resamples", 5).exit_code == 0
+    source = run / "report" / "decorrelation.json"
+    other = write_run(tmp_path / "other", range(30))
+    done = call("evolution", other, *ONE, *FROM_0, "--map", source, "--every", 3)
+    assert done.exit_code == 0, done.output
+    found = json.loads((other / "report" / "evolution.json").read_text())
+    assert found["pairs"] == 9 * 6
+    assert found["true_us"] == pytest.approx(0.03)
+    assert 0.015 < found["estimated_us"] < 0.06
+    assert found["within_bounds"] > 0.5
+
+
+def test_a_map_that_cannot_serve_is_refused(run, tmp_path):
+    empty = tmp_path / "empty.json"
+    empty.write_text("{}")
+    refused(call("evolution", run, *ONE, *FROM_0, "--map", empty), "holds no map of evolution")
+    inverse = {name: [0.0, 1.0] for name in ("dz", "time_us", "low_us", "high_us")}
+    limits = {"limit_dz": 1.0, "limit_us": 1.0, "encoder_version": "another"}
+    empty.write_text(json.dumps({"evolution_time": inverse | limits}))
+    refused(call("evolution", run, *ONE, *FROM_0, "--map", empty), "is of the encoder another")
+
+
 def test_a_gap_is_named_with_the_stretch_that_can_be_used(run):
     (run / "patches" / "0000000005.h5").unlink()
     refused(

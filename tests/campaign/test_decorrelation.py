@@ -124,9 +124,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 @pytest.mark.slow
 def test_intervals_of_two_times_cover_the_truth():
     inside = []
-    for seed in range(40):
-        curve = distance_curve(two_processes(600, 40, 700 + seed), INTERVAL_US)
-        times = decorrelation_times(curve, resamples=40, seed=seed)
+    for seed in range(20):
+        curve = distance_curve(two_processes(600, 40, 1700 + seed), INTERVAL_US)
+        times = decorrelation_times(curve, resamples=100, seed=seed)
         fast, slow = times.fitted_us, times.slow_us
         inside.append((fast.low <= TAU_US <= fast.high, slow.low <= SLOW_US <= slow.high))
     assert np.mean(inside, axis=0).min() >= 0.8
