@@ -206,8 +206,24 @@ def decorrelation_times(
         integrated_us=integrated,
         plateau_dz=plateau,
         offset_dz=offset,
-        reached=float(curve.square[:, -1].mean() / _plateau(curve, np.ones(histories))),
+        reached=float(_rise(curve, np.ones(histories))[-1]),
     )
+
+
+def rise_with_interval(
+    curve: DistanceCurve, *, resamples: int = 400, seed: int = 0
+) -> tuple[Array, Array, Array]:
+    """msd / P at each lag, with the bounds of its 95 % interval from resampled histories."""
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    histories = len(curve.square)
+    samples = [_rise(curve, weight) for weight in _resampled(generator, histories, resamples)]
+    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
+    return _rise(curve, np.ones(histories)), low, high
+
+
+def _rise(curve: DistanceCurve, weight: Array) -> Array:
+    """msd / P, each history counted `weight` times."""
+    return np.asarray(weight @ curve.square / weight.sum() / _plateau(curve, weight))
 
 
 def _resampled(generator: np.random.Generator, histories: int, count: int) -> Iterator[Array]:
@@ -241,8 +257,7 @@ def fitted_square(lag_us: Array, times: DecorrelationTimes) -> Array:
 
 def _times(curve: DistanceCurve, weight: Array, *, two: bool | None = None) -> _Found:
     """The fit of the mean curve, each history counted `weight` times; `two` None: as it asks."""
-    plateau = _plateau(curve, weight)
-    rise = weight @ curve.square / weight.sum() / plateau
+    plateau, rise = _plateau(curve, weight), _rise(curve, weight)
     fit = fit_relaxation(curve.lag_us, rise, two=two)
     integrated_us = integrated_time_us(curve.lag_us, rise, fit)
     dz, offset_dz = np.sqrt([plateau, fit.offset * plateau])

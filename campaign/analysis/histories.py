@@ -29,6 +29,8 @@ class Histories:
     z: NDArray[np.float32]  # (frames, histories, dimension)
     time_us: NDArray[np.float64]  # (frames,)
     parameter_version: NDArray[np.int64]  # (frames,)
+    mean_density: NDArray[np.float32]  # (frames, histories, lipids) nm⁻²
+    state: NDArray[np.int8]  # (frames, histories) of the protein followed
     encoder_version: str
 
     def __post_init__(self) -> None:
@@ -54,6 +56,8 @@ def histories_of(snapshots: Iterable[EmbeddedSnapshot], encoder_version: str) ->
     between, or the proteins change.
     """
     frames: list[NDArray[np.float32]] = []
+    means: list[NDArray[np.float32]] = []
+    states: list[NDArray[np.int8]] = []
     times_us: list[float] = []
     indices: list[int] = []
     versions: list[int] = []
@@ -68,6 +72,8 @@ def histories_of(snapshots: Iterable[EmbeddedSnapshot], encoder_version: str) ->
                 "histories need the same proteins throughout"
             )
         frames.append(snapshot.z)
+        means.append(snapshot.mean_density)
+        states.append(snapshot.central_state)
         times_us.append(snapshot.time_us)
         indices.append(snapshot.snapshot_index)
         versions.append(snapshot.parameter_version)
@@ -86,6 +92,8 @@ def histories_of(snapshots: Iterable[EmbeddedSnapshot], encoder_version: str) ->
         z=np.stack(frames),
         time_us=np.array(times_us),
         parameter_version=np.array(versions),
+        mean_density=np.stack(means),
+        state=np.stack(states),
         encoder_version=encoder_version,
     )
 

@@ -51,6 +51,8 @@ def test_a_whole_run_has_a_decorrelation_time_and_a_curve(run):
     assert len(modes) == 12  # of 14 lipids, less the total density of two leaflets
     assert modes == sorted(modes, reverse=True)
     assert 0.25 < modes[-1] < np.median(modes) < modes[0] < 1.5
+    assert len(found["composition"]["theory"]) == len(found["composition"]["measured"])
+    assert "keep to linear theory" in done.output
     assert (run / "report" / "decorrelation.png").is_file()
 
 

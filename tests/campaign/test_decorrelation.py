@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import pearsonr
 
 from campaign.analysis.decorrelation import (
     decorrelation_times,
@@ -9,6 +10,7 @@ from campaign.analysis.decorrelation import (
 )
 from campaign.analysis.histories import HistoryError, check_gaps
 from campaign.analysis.relaxation import Relaxation, fit_relaxation, integrated_time_us
+from campaign.analysis.time_correlation import correlation_with_time
 
 TAU_US = 0.5
 SLOW_US = 6.0
@@ -197,3 +199,25 @@ def test_one_history_has_no_interval():
     curve = distance_curve(ornstein_uhlenbeck(50, 1, 2, 6), INTERVAL_US)
     with pytest.raises(HistoryError, match="at least 2 histories"):
         decorrelation_times(curve)
+
+
+def test_sampled_correlation_with_time_is_that_of_all_pairs():
+    z = ornstein_uhlenbeck(400, 20, 9, 11)
+    found = correlation_with_time(z, INTERVAL_US, pairs_per_lag=4000)
+    lag = np.arange(1, 26)  # up to 0.5 µs
+    dz = [np.linalg.norm(z[k:] - z[:-k], axis=2).ravel() for k in lag]
+    fewest = min(len(each) for each in dz)
+    lag_us = np.repeat(INTERVAL_US * lag, fewest)
+    all_pairs = np.concatenate([each[:fewest] for each in dz])
+    near = found["up_to_0.5_us"]
+    assert near["pairs"] == 25 * 4000
+    assert near["linear"] == pytest.approx(pearsonr(lag_us, all_pairs).statistic, abs=0.02)
+    logarithmic = pearsonr(np.log(lag_us), all_pairs).statistic
+    assert near["logarithmic"] == pytest.approx(logarithmic, abs=0.02)
+    means = [each.mean() for each in dz]
+    expected = pearsonr(INTERVAL_US * lag, means).statistic
+    assert near["of_mean_dz_linear"] == pytest.approx(expected, abs=0.01)
+    assert list(correlation_with_time(z[:80], INTERVAL_US)) == [
+        "up_to_0.5_us", "up_to_1_us", "up_to_2_us"
+    ]  # fmt: skip
+    assert correlation_with_time(z[:2], INTERVAL_US) == {}
