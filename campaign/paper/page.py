@@ -35,7 +35,10 @@ _FIGURES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("analyses/before/space.png", "a, within snapshots before the campaign."),
             ("analyses/space.png", "a, within snapshots of the campaign."),
-            ("analyses/decorrelation.png", "b and c, within histories after the campaign."),
+            (
+                "analyses/decorrelation.png",
+                "b and c, within histories after the campaign; their mean concentrations.",
+            ),
         ),
     ),
     (

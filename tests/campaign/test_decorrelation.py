@@ -88,14 +88,16 @@ def test_exact_curves_give_their_exponentials_and_integrals():
 
 
 def test_times_of_an_ornstein_uhlenbeck_process_have_little_bias():
-    fitted, integrated = [], []
+    fitted, integrated, widths = [], [], []
     for seed in range(12):
         curve = distance_curve(ornstein_uhlenbeck(1000, 30, 9, 100 + seed), INTERVAL_US)
-        times = decorrelation_times(curve, resamples=2)
+        times = decorrelation_times(curve, resamples=40)
         assert times.slow_us is None
         assert times.notes(curve.lag_us) == []
         fitted.append(times.fitted_us.value)
         integrated.append(times.integrated_us.value)
+        widths.append(times.fitted_us.high - times.fitted_us.low)
+    assert 0.5 < np.mean(widths) / (2 * 1.96 * np.std(fitted, ddof=1)) < 2
     assert np.mean(fitted) == pytest.approx(TAU_US, rel=0.03)
     assert np.mean(integrated) == pytest.approx(TAU_US, rel=0.05)
 

@@ -188,8 +188,8 @@ def test_what_differs_says_why(wanted, ours, agrees, start):
 
 
 def test_a_decorrelation_time_agrees_where_its_interval_holds_the_papers():
-    def told(low, high):
-        found = {"fitted_us": {"value": 0.4, "low": low, "high": high}}
+    def told(low, high, value=0.3):
+        found = {"fitted_us": {"value": value, "low": low, "high": high}}
         slow = {"slow_us": {"value": 7.0}, "slow_share": {"value": 0.8}, "notes": ["Short."]}
         theory = {"composition": {"nodes_us": 0.58, "largest_difference": 0.021}}
         results = Results(decorrelation=found | slow | theory)
@@ -198,6 +198,8 @@ def test_a_decorrelation_time_agrees_where_its_interval_holds_the_papers():
 
     assert told(0.2, 0.6).agrees
     assert not told(0.2, 0.45).agrees
+    assert told(0.4, 0.45, value=0.42).agrees
+    assert not told(0.6, 0.8, value=0.7).agrees
     assert "in 0.58 µs, and mean concentrations follow it within 2 %" in told(0.2, 0.6).sentence
     assert "7.0 µs for 80 % of the square of dz" in told(0.2, 0.45).sentence
     assert told(0.2, 0.6).sentence.endswith("Short.")
