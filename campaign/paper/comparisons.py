@@ -166,8 +166,8 @@ def _relations(results: Results) -> list[Comparison]:
         r("R of dz with dx up to 15 nm, before", "figure 7 a", 0.919, ("space_before", "near"),
           f"{few} The paper does not say which patches its R is of."),
         r("R of dz with dx up to 15 nm, campaign", "figure 7 a", 0.919, ("space", "near"),
-          f"{few} Where PAP6 has gathered, profiles and dz differ between the two patches of one "
-          "dimer, 3 nm apart, as much as between strangers."),
+          f"{few} Where PAP6 has gathered, it peaks at the centre of one patch and beside that of "
+          "another 3 nm away, so that neighbours differ more than overlap would have it."),
         Comparison(
             name="R of dz with time within histories", where="figure 7 b, c", paper=0.81,
             wanted="at least", ours=results.number("decorrelation", "pearson_r", time,
