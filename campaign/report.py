@@ -183,8 +183,8 @@ def _jobs(state: CampaignState) -> Section:
                 str(len(jobs)),
                 str(len(done)),
                 str(sum(job.status == JobStatus.ABANDONED for job in jobs)),
-                f"{simulated:.4g}",
-                f"{wall:.4g}",
+                _plain(simulated),
+                _plain(wall),
             ]
         )
     header = ["engine", "jobs", "done", "abandoned", "simulated (µs)", "slot time (s)"]
@@ -210,11 +210,11 @@ def _tiles(
     setup: CampaignSetup, state: CampaignState, story: RunStory, numbers: dict[str, Any]
 ) -> list[tuple[str, str]]:
     return [
-        (f"{numbers['simulated_us']:.4g} µs", "membrane simulated"),
+        (f"{_plain(numbers['simulated_us'])} µs", "membrane simulated"),
         (f"{state.patches_ingested:,}", "patches"),
         (f"{len(state.order):,}", "selected for MD"),
         (f"{state.done:,}", "MD jobs done"),
-        (f"{numbers['md_simulated_us']:.4g} µs", "MD simulated"),
+        (f"{_plain(numbers['md_simulated_us'])} µs", "MD simulated"),
         (str(state.version), "parameter versions"),
         (f"{100 * numbers['occupancy_to_last_selection']:.1f} %", "occupancy of MD slots"),
         (f"{story.seconds / 60:.1f} min", "wall time"),
@@ -225,3 +225,8 @@ def _picture(name: str, caption: str, figure: Figure) -> Picture:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=130, format="png")
     return Picture(name, caption, buffer.getvalue())
+
+
+def _plain(value: float) -> str:
+    """Four digits, and no exponent of ten above them."""
+    return f"{value:,.0f}" if value >= 1e4 else f"{value:.4g}"

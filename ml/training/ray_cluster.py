@@ -30,12 +30,7 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
     refresh_authentication()
     try:
         if wanted is None:
-            ray.init(
-                address="local",  # or Ray joins whatever cluster it last saw on this machine
-                num_cpus=max(cpus, os.cpu_count() or 1),
-                include_dashboard=False,
-                logging_level=logging.WARNING,
-            )
+            _start(cpus)
         else:
             _check_reachable(wanted)
             ray.init(address=wanted, logging_level=logging.WARNING)
@@ -47,6 +42,22 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(cpus: int) -> None:
+    try:
+        ray.init(
+            address="local",  # or Ray joins whatever cluster it last saw on this machine
+            num_cpus=max(cpus, os.cpu_count() or 1),
+            include_dashboard=False,
+            logging_level=logging.WARNING,
+        )
+    except AuthenticationError:
+        raise
+    except Exception as error:  # of no other class where a node has not come up in 30 s
+        raise ClusterError(
+            f"a local Ray cluster does not start: {_first_sentences(error)}"
+        ) from error
 
 
 def refresh_authentication() -> None:

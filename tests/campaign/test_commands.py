@@ -3,12 +3,19 @@
 import json
 import os
 
+import h5py
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from campaign.__main__ import main
+from campaign.configuration import read_campaign
 from campaign.control import FolderControls
+from campaign.encoder_store import encoder_folder
 from campaign.run_folder import open_run, read_setup
+from continuum.__main__ import run_command as run_membrane
+from continuum.configuration import resolved_yaml
+from ml.encoder import load_encoder
 from tests.campaign.laboratory import LinearEncoder, carry_on, setup_of, start
 
 
@@ -69,6 +76,23 @@ def test_an_encoder_that_is_missing_is_refused(tmp_path):
     )
     refused(result, 2, "none")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_campaign_trains_the_metric_that_it_begins_with(tmp_path):
+    before, made, config = tmp_path / "before", tmp_path / "made", tmp_path / "config.yaml"
+    membrane = tmp_path / "membrane.yaml"
+    membrane.write_text(resolved_yaml(read_campaign("small").membrane))
+    assert CliRunner().invoke(run_membrane, [str(membrane), "--out", str(before)]).exit_code == 0
+    settings = {"epochs": 1, "batch_size": 16, "learning_rates": [1e-3], "switch_epochs": []}
+    train = {"preset": "invariant", "data": {"sources": [str(before)]}, "training": settings}
+    config.write_text(yaml.safe_dump({"preset": "small", "encoder": {"train": train}}))
+    result = call("run", config, "--local", "--out", made, "--snapshots", 0)
+    assert result.exit_code == 0, result.output
+    trained = load_encoder(made / "encoder-training" / "encoder").version
+    assert encoder_folder(made).name == trained != load_encoder().version
+    with h5py.File(made / "embeddings" / "0000000000.h5") as file:
+        assert file.attrs["encoder_version"] == trained
 
 
 def test_a_folder_with_a_run_is_not_overwritten(run):

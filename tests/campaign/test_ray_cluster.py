@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from campaign.ray_cluster import own_cluster
+from campaign.ray_cluster import ClusterError, own_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 METRICS, STATISTICS = "RAY_enable_metrics_collection", "RAY_event_stats"
@@ -26,3 +26,16 @@ def test_a_cluster_that_nobody_watches_has_no_services_for_watching(tmp_path, mo
     assert chosen == {METRICS: "1", STATISTICS: "0"}  # what the user says, and what we choose
     assert os.environ[METRICS] == "1"
     assert STATISTICS not in os.environ
+
+
+def test_a_node_that_does_not_come_up_is_one_error_and_leaves_nothing(tmp_path, monkeypatch):
+    import ray
+
+    def late(**options):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", late)
+    refused = pytest.raises(ClusterError, match="does not start: The current node timed out")
+    with refused, own_cluster(tmp_path, {"CPU": 1}, dashboard=False):
+        pass
+    assert list((tmp_path / "control").iterdir()) == []

@@ -17,6 +17,7 @@ import pytest
 from ml.encoder import load_encoder
 from ml.metric.configuration import read_metric_config
 from ml.training import TrainingSettings, ray_cluster, read_records, train_here
+from ml.training.errors import ClusterError
 from tests.ml.pair_task import PairTask, make_pair_task
 
 # Ray warns about itself.
@@ -141,3 +142,16 @@ def test_without_an_address_no_cluster_that_is_there_is_joined(monkeypatch):
 
     with ray_cluster.connected(None, 2):
         assert given["address"] == "local"
+
+
+def test_a_node_that_does_not_come_up_is_one_error(monkeypatch):
+    def late(**options):
+        raise Exception("The current node timed out during startup. This could be the raylet.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_cluster.ray, "init", late)
+
+    refused = pytest.raises(ClusterError, match="does not start: The current node timed out")
+    with refused, ray_cluster.connected(None, 2):
+        pass
