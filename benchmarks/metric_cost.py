@@ -53,9 +53,8 @@ def noise_patches(count: int, seed: int = 0) -> PatchSet:
     )
 
 
-def measure_inference(kind: str, count: int, repeats: int) -> Result:
+def measure_inference(encoder: Encoder, count: int, repeats: int) -> Result:
     """Patches a second of `Encoder.encode` on one core, from float16 and float32 densities."""
-    encoder = _encoder(kind, "cpu")
     half = noise_patches(count).density
     single = half.astype(np.float32)
     rates = {
@@ -71,7 +70,7 @@ def measure_inference(kind: str, count: int, repeats: int) -> Result:
 
 def measure_inference_on_gpu(kind: str, count: int, repeats: int) -> Result:
     """Patches a second from densities that lie in the memory of the GPU."""
-    encoder = _encoder(kind, "cuda")
+    encoder = untrained_encoder(kind, "cuda")
     density = torch.rand(count, len(CHANNELS), NODES, NODES, device="cuda")
 
     def work() -> None:
@@ -143,7 +142,7 @@ def measure_evaluation(judged: int, embedded: int, device: str) -> Result:
     wall, cpu = time.perf_counter(), time.process_time()
     judge(found, types, profiles, factor=0.1, device=device)
     judge_s, judge_cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-    encoder = _encoder("published", device)
+    encoder = untrained_encoder("published", device)
     patches = noise_patches(min(embedded, 3000))
     index = np.arange(embedded) % len(patches)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -166,7 +165,7 @@ def measure_evaluation(judged: int, embedded: int, device: str) -> Result:
     }
 
 
-def _encoder(kind: str, device: str) -> Encoder:
+def untrained_encoder(kind: str, device: str) -> Encoder:
     """An untrained encoder: what it costs does not depend on its weights."""
     spec = NetworkSpec.model_validate({"kind": kind})
     moments = {"mean": np.full(14, 0.25, np.float32), "std": np.full(14, 0.03, np.float32)}

@@ -11,15 +11,31 @@ from torch.nn import functional
 
 from ml.metric.convolution import convolve
 from ml.metric.dense_layers import DenseLayers
+from ml.metric.invariant_kernel import FoldedConvolutions, invariant_features
 from ml.metric.invariant_network import InvariantNetwork, SymmetricConvolution
 from ml.metric.networks import ConvolutionalNetwork, PlainConvolution, SeparableConvolution
-from ml.metric.radial_profiles import PROFILE_CHANNELS, radial_profiles
+from ml.metric.radial_profiles import PROFILE_CHANNELS
 from ml.metric.symmetric_pooling import ProfilePooling, RingPooling
 from ml.patch_set import Standardisation
 
 
+class Convolutions(nn.Module):
+    """Densities (B, C, n, n) to feature maps (B, F, m, m): convolutions, a ReLU after each."""
+
+    def __init__(self, layers: list[tuple[Tensor, Tensor, int]]) -> None:
+        super().__init__()
+        self.strides = [stride for _, _, stride in layers]
+        self.kernels = _frozen([kernel for kernel, _, _ in layers])
+        self.biases = _frozen([bias for _, bias, _ in layers])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for kernel, bias, stride in zip(self.kernels, self.biases, self.strides, strict=True):
+            x = functional.relu_(convolve(x, kernel, bias, stride))
+        return x
+
+
 class Invariants(nn.Module):
-    """What pooling makes of densities and of the last feature maps, (B, features).
+    """Densities (B, C, n, n) to radial profiles and pooled feature maps, (B, features).
 
     Profiles are standardised here: the dense layer's sums would round away what it folds in.
     """
@@ -28,49 +44,57 @@ class Invariants(nn.Module):
     shift: Tensor
 
     def __init__(
-        self, profiles: ProfilePooling, maps: RingPooling, scale: Tensor, shift: Tensor
+        self,
+        convolutions: Convolutions,
+        profiles: ProfilePooling,
+        maps: RingPooling,
+        scale: Tensor,
+        shift: Tensor,
     ) -> None:
         super().__init__()
-        self.profiles, self.maps = profiles, maps
+        self.convolutions, self.profiles, self.maps = convolutions, profiles, maps
         per_channel = profiles.features // PROFILE_CHANNELS
         for name, value in (("scale", scale), ("shift", shift)):
             repeated = value[:PROFILE_CHANNELS].repeat_interleave(per_channel)
             self.register_buffer(name, repeated.float())
 
-    def forward(self, density: Tensor, maps: Tensor) -> Tensor:
-        if density.device.type == "cpu":  # compiled, and without copies
-            profiles = torch.from_numpy(radial_profiles(density.numpy())).flatten(1)
-        else:
-            profiles = self.profiles(density)
-        profiles = torch.addcmul(self.shift, profiles, self.scale)
-        return torch.cat((profiles, self.maps(maps)), dim=1)
+    def forward(self, density: Tensor) -> Tensor:
+        on_cpu = density.device.type == "cpu"
+        features = self.compiled(density) if on_cpu else self.by_torch(density)
+        features[:, : len(self.scale)].mul_(self.scale).add_(self.shift)
+        return features
+
+    def by_torch(self, density: Tensor) -> Tensor:
+        """Profiles, not standardised, and pooled maps, on any device."""
+        return torch.cat((self.profiles(density), self.maps(self.convolutions(density))), dim=1)
+
+    def compiled(self, density: Tensor) -> Tensor:
+        """The same on a CPU, several times as fast."""
+        return torch.from_numpy(invariant_features(density.numpy(), self._folded()))
+
+    def _folded(self) -> FoldedConvolutions:
+        mixing, symmetric = (kernel.numpy() for kernel in self.convolutions.kernels)
+        mixing_bias, bias = (bias.numpy() for bias in self.convolutions.biases)
+        orbits = symmetric[:, :, [1, 0, 0], [1, 1, 0]]
+        return FoldedConvolutions(
+            mixing=mixing[:, :, 0, 0], mixing_bias=mixing_bias, orbits=orbits, bias=bias
+        )
 
 
 class DeployedNetwork(nn.Module):
     """Densities (B, 14, 37, 37) nm⁻² float32 to embeddings (B, d), for inference only."""
 
     def __init__(
-        self,
-        convolutions: list[tuple[Tensor, Tensor, int]],
-        invariants: Invariants | None,
-        dense: list[tuple[Tensor, Tensor]],
+        self, features: Convolutions | Invariants, dense: list[tuple[Tensor, Tensor]]
     ) -> None:
         super().__init__()
-        self.strides = [stride for _, _, stride in convolutions]
-        self.invariants = invariants
-        self.kernels = _frozen([kernel for kernel, _, _ in convolutions])
-        self.kernel_biases = _frozen([bias for _, bias, _ in convolutions])
+        self.features = features
         self.weights = _frozen([weight for weight, _ in dense])
         self.biases = _frozen([bias for _, bias in dense])
 
     @torch.inference_mode()
     def forward(self, density: Tensor) -> Tensor:
-        x = density
-        for kernel, bias, stride in zip(
-            self.kernels, self.kernel_biases, self.strides, strict=True
-        ):
-            x = functional.relu_(convolve(x, kernel, bias, stride))
-        x = x.flatten(1) if self.invariants is None else self.invariants(density, x)
+        x: Tensor = self.features(density).flatten(1)
         last = len(self.weights) - 1
         for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = functional.linear(x, weight, bias)
@@ -95,14 +119,15 @@ def deployed(network: nn.Module, standardisation: Standardisation) -> DeployedNe
         convolutions.append((kernel * scale[:, None, None], bias, stride))
         if layer < len(network.norms):
             scale, shift = _affine_of_norm(network.norms[layer])
-    invariants = None
+    maps = Convolutions(convolutions)
     if isinstance(network, InvariantNetwork):
-        invariants = Invariants(network.profiles, network.pooling, 1 / std, -mean / std)
-        scale, shift = _affine_of_norm(network.pooled_norm)
-    else:
-        area = network.features // len(scale)
-        scale, shift = scale.repeat_interleave(area), shift.repeat_interleave(area)
-    return DeployedNetwork(convolutions, invariants, _folded_dense(network.dense, scale, shift))
+        moments = 1 / std, -mean / std
+        features = Invariants(maps, network.profiles, network.pooling, *moments)
+        dense = _folded_dense(network.dense, *_affine_of_norm(network.pooled_norm))
+        return DeployedNetwork(features, dense)
+    area = network.features // len(scale)
+    scale, shift = scale.repeat_interleave(area), shift.repeat_interleave(area)
+    return DeployedNetwork(maps, _folded_dense(network.dense, scale, shift))
 
 
 def _folded_dense(dense: DenseLayers, scale: Tensor, shift: Tensor) -> list[tuple[Tensor, Tensor]]:

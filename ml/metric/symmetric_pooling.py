@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from ml.metric.radial_profiles import PROFILE_CHANNELS, RINGS, rings_of_profiles
 from ml.metric.symmetries import SYMMETRIES, apply_symmetry
 
+_FINE = 6
+
 
 class RingPooling(nn.Module):
     """(B, C, n, n), n odd, to (B, C x 2 rings): the mean and the maximum over each ring of nodes.
 
-    Ring r <= n // 2 holds the nodes whose distance from the centre, rounded half up, is r; all
-    further ones are the last ring.
+    The rings are those of `ring_numbers`.
     """
 
     order: Tensor  # nodes, ring by ring
@@ -23,10 +24,7 @@ class RingPooling(nn.Module):
 
     def __init__(self, side: int) -> None:
         super().__init__()
-        middle = side // 2
-        row, column = np.mgrid[:side, :side] - middle
-        distance = np.floor(np.hypot(row, column) + 0.5).astype(np.int64)
-        ring_of = np.minimum(distance, middle + 1).ravel()
+        ring_of = ring_numbers(side).ravel()
         self.sizes: list[int] = np.bincount(ring_of).tolist()
         rings = len(self.sizes)
         share = (ring_of == np.arange(rings)[:, None]) / np.array(self.sizes)[:, None]
@@ -81,6 +79,37 @@ def _patches_first(pooled: Tensor, x: Tensor) -> Tensor:
 def _highest(nodes: Tensor, sizes: list[int]) -> Tensor:
     """nodes (n, K), ring by ring, to (rings, K): the maximum over each ring of `sizes` nodes."""
     return torch.stack([ring.amax(0) for ring in torch.split(nodes, sizes)])
+
+
+@lru_cache(maxsize=4)
+def ring_numbers(side: int) -> NDArray[np.int64]:
+    """(side, side), side odd: which ring each node lies in, counted from the centre.
+
+    Within 6 nodes of the centre every distance is a ring of its own: there a protein bound to the
+    central one is to be told from another nearby. Further out distances are rounded half up.
+    """
+    row, column = np.mgrid[:side, :side] - side // 2
+    square = row**2 + column**2
+    rounded = np.floor(np.sqrt(square) + 0.5).astype(np.int64) ** 2
+    rings = np.unique(np.where(square < _FINE**2, square, rounded), return_inverse=True)[1]
+    return rings.reshape(side, side).astype(np.int64)
+
+
+@lru_cache(maxsize=4)
+def steps_of_rings(side: int, row_length: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """(M, 2) steps from the centre in flat images, ring by ring, and where each ring starts.
+
+    To a node (a, b) and to the next quarter turn of it; these and the steps back reach every node
+    of a ring once, but for the centre, which is the first ring. Modulo 2⁶⁴, as those of profiles.
+    """
+    half = side // 2
+    row, column = np.mgrid[: half + 1, : half + 1].reshape(2, -1)
+    ring_of = ring_numbers(side)[half:, half:].ravel()
+    order = np.argsort(ring_of, kind="stable")
+    order = order[(column[order] > 0) | (order == 0)]
+    starts = np.searchsorted(ring_of[order], np.arange(ring_of.max() + 2))
+    steps = np.stack([row * row_length + column, row - column * row_length], axis=1)[order]
+    return steps.astype(np.int64).view(np.uint64), starts.astype(np.int64)
 
 
 @lru_cache(maxsize=16)

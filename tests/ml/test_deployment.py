@@ -70,6 +70,23 @@ def test_the_deployed_network_has_no_normalisation_left(run_folder, kind):
         assert counted == (84 + 6) + (864 + 16) + (2304 + 16) + (9216 + 9)
 
 
+@pytest.mark.parametrize("widths", [(6, 8), (5, 3)])
+def test_the_compiled_features_are_those_of_torch(run_folder, widths):
+    """Also on noise, where every node is the highest of its ring somewhere."""
+    patches = open_patches([run_folder])
+    network = build_network(NetworkSpec(kind="invariant", widths=widths), seed=1)
+    features = deployed(network, Standardisation.of(patches)).features
+    generator = torch.Generator().manual_seed(0)
+
+    for density in (
+        torch.from_numpy(load_batch(patches, np.arange(len(patches)))),
+        0.25 + 0.1 * torch.randn((200, 14, 37, 37), generator=generator),
+    ):
+        expected = features.by_torch(density)
+        assert float((expected.std(0) > 0).float().mean()) > 0.7
+        torch.testing.assert_close(features.compiled(density), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_deploying_leaves_the_trained_network_alone(run_folder):
     standardisation = Standardisation.of(open_patches([run_folder]))
     network = build_network(NetworkSpec(), seed=0)

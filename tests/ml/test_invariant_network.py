@@ -131,17 +131,17 @@ def test_orbits_are_those_of_the_group(side, orbits):
 def test_pooling_gives_the_mean_and_the_maximum_of_each_ring(side):
     x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0)).double()
     middle = side // 2
-    rings: dict[int, list[torch.Tensor]] = {}
+    rings: dict[float, list[torch.Tensor]] = {}
     for row in range(side):
         for column in range(side):
-            distance = int(math.hypot(row - middle, column - middle) + 0.5)
-            ring = rings.setdefault(min(distance, middle + 1), [])
+            distance = math.hypot(row - middle, column - middle)
+            ring = rings.setdefault(distance if distance < 6 else int(distance + 0.5), [])
             ring.append(x[:, :, row, column])
 
     pooled = RingPooling(side).double()(x).view(2, 3, 2, len(rings))
 
-    for ring, members in rings.items():
-        values = torch.stack(members)
+    for ring, distance in enumerate(sorted(rings)):
+        values = torch.stack(rings[distance])
         torch.testing.assert_close(pooled[:, :, 0, ring], values.mean(0), rtol=1e-6, atol=1e-6)
         assert torch.equal(pooled[:, :, 1, ring], values.amax(0))
 
