@@ -223,3 +223,16 @@ def test_sampled_correlation_with_time_is_that_of_all_pairs():
         "up_to_0.5_us", "up_to_1_us", "up_to_2_us"
     ]  # fmt: skip
     assert correlation_with_time(z[:2], INTERVAL_US) == {}
+
+
+def test_correlation_with_time_is_of_the_axis_it_says_and_of_all_starts():
+    frame = np.arange(200, dtype=np.float32)
+    line = np.repeat(frame[:, None, None], 3, axis=1)
+    found = correlation_with_time(line, INTERVAL_US)["up_to_1_us"]
+    lag = np.arange(1, 51)
+    assert found["linear"] == pytest.approx(1.0)
+    assert found["of_mean_dz_linear"] == pytest.approx(1.0)
+    for name in ("logarithmic", "of_mean_dz_logarithmic"):
+        assert found[name] == pytest.approx(pearsonr(np.log(lag), lag).statistic)
+    bent = correlation_with_time(line**2, INTERVAL_US)["up_to_1_us"]  # dz = 2 t s + s²
+    assert bent["linear"] < 0.9 < bent["of_mean_dz_linear"]
