@@ -87,6 +87,13 @@ def test_exact_curves_give_their_exponentials_and_integrals():
         assert integrated_time_us(lag_us, exact.at(lag_us), found) == pytest.approx(whole, rel=0.01)
 
 
+def test_an_integral_hardly_depends_on_the_fit():
+    lag_us = INTERVAL_US * lags(400)
+    exact = Relaxation(offset=0.0, fast_us=TAU_US, slow_us=TAU_US, share=0.0, two=False)
+    wrong = Relaxation(offset=0.0, fast_us=TAU_US / 20, slow_us=TAU_US / 20, share=0.0, two=False)
+    assert integrated_time_us(lag_us, exact.at(lag_us), wrong) == pytest.approx(TAU_US, rel=0.02)
+
+
 def test_times_of_an_ornstein_uhlenbeck_process_have_little_bias():
     fitted, integrated, widths = [], [], []
     for seed in range(12):
