@@ -29,11 +29,13 @@ from campaign.analysis.embedding import SHIPPED, EmbeddedSnapshot, embed_run
 from campaign.analysis.evolution_time import evolution_time
 from campaign.analysis.histories import histories_of
 from campaign.analysis.judged_patches import JudgedPatches
+from campaign.analysis.linear_theory import composition_in_time
 from campaign.analysis.metric import judge_on_campaign
 from campaign.analysis.space import relation_in_space
 from campaign.analysis.time_correlation import correlation_with_time
 from campaign.analysis.workers import Workers
 from campaign.report_figures import EmbeddedPatches, coverage_numbers
+from continuum import load_model
 from continuum.patch_batch import PatchBatch
 from continuum.patch_files import write_patches
 from ml.metric.criteria import Embedding
@@ -69,7 +71,7 @@ class Benchmark:
             return _told(count, time.perf_counter() - began)
 
     def decorrelation(self) -> Result:
-        """Histories gathered, compared at all lags, fitted with bootstrap intervals, inverted."""
+        """Histories gathered, compared at all lags, fitted with intervals, inverted; theory."""
         snapshots = _snapshots(self.frames)
         began = time.perf_counter()
         histories = histories_of(snapshots, "synthetic")
@@ -78,6 +80,9 @@ class Benchmark:
         times = decorrelation_times(curve)
         evolution_time(curve, times, "synthetic")
         correlation_with_time(histories.z, histories.interval_us)
+        composition_in_time(
+            load_model("laptop-post-campaign"), histories, resamples=400, threads=self.cores
+        )
         told = _told(PROTEINS * self.frames, time.perf_counter() - gathered)
         pairs = self.frames * (self.frames - 1) // 2 * PROTEINS
         return {
@@ -159,7 +164,7 @@ def _snapshots(frames: int) -> Any:
             central_state=np.zeros(PROTEINS, np.int8),
             proteins=np.ones(PROTEINS, np.int64),
             kind=np.ones(PROTEINS, np.uint8),
-            mean_density=np.zeros((PROTEINS, len(CHANNELS)), np.float32),
+            mean_density=generator.random((PROTEINS, len(CHANNELS)), np.float32),
             z=z.astype(np.float32),
         )
 

@@ -92,18 +92,25 @@ def embedding_figure(patches: EmbeddedPatches, seed: int = 0) -> Figure:
 
 
 def coverage_numbers(patches: EmbeddedPatches, repeats: int = 5) -> dict[str, Any]:
-    """Coverage by the campaign's selections and by equally many random ones (mean of repeats)."""
-    count = int(patches.selected.sum())
+    """Coverage by the campaign's selections and by equally many random ones (mean of repeats).
+
+    Of the kinds of patches that were selected from: a campaign that never simulates patches of many
+    proteins does not mean to cover them.
+    """
+    among = np.isin(patches.kind, np.unique(patches.kind[patches.selected]))
+    z, selected = patches.z[among], patches.selected[among]
+    count = int(selected.sum())
     random = []
     for seed in range(repeats):
-        chosen = np.zeros(len(patches.z), dtype=bool)
+        chosen = np.zeros(len(z), dtype=bool)
         generator = np.random.Generator(np.random.Philox(key=seed))
-        chosen[generator.choice(len(patches.z), count, replace=False)] = True
-        random.append(_coverage(patches.z, chosen))
+        chosen[generator.choice(len(z), count, replace=False)] = True
+        random.append(_coverage(z, chosen))
     return {
-        "patches": len(patches.z),
+        "patches": len(z),
+        "left_out": int(len(among) - len(z)),
         "selected": count,
-        "campaign": _coverage(patches.z, patches.selected),
+        "campaign": _coverage(z, selected),
         "random": {key: float(np.mean([run[key] for run in random])) for key in random[0]},
     }
 
@@ -131,7 +138,9 @@ def coverage_figure(numbers: dict[str, Any]) -> Figure:
         axes.bar(place + shift, [numbers[who][key] for key in keys], 0.38, color=colour, label=who)
     axes.set_xticks(place, labels)
     axes.set_ylabel("distance to nearest selected patch\n(embedding units)")
-    axes.set_title(f"{numbers['selected']} of {numbers['patches']} patches", fontsize=10)
+    left_out = numbers["left_out"]
+    others = f", {left_out} of kinds never selected left out" if left_out else ""
+    axes.set_title(f"{numbers['selected']} of {numbers['patches']} patches{others}", fontsize=10)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.25, axis="y")
     return figure

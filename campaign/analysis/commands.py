@@ -1,13 +1,9 @@
 """`python -m campaign analyse`: a figure and its numbers from a finished run."""
 
-import dataclasses
-import math
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
 from matplotlib.figure import Figure
 
 from campaign.analysis.command_options import (
@@ -19,12 +15,7 @@ from campaign.analysis.command_options import (
     workers_options,
 )
 from campaign.analysis.control import control_recovery
-from campaign.analysis.decorrelation import (
-    decorrelation_times,
-    diffusive_estimate_us,
-    distance_curve,
-)
-from campaign.analysis.decorrelation_figure import draw_decorrelation
+from campaign.analysis.decorrelation_command import decorrelation, evolution
 from campaign.analysis.drift_analysis import (
     channel_of,
     drift_between,
@@ -34,12 +25,9 @@ from campaign.analysis.drift_analysis import (
 )
 from campaign.analysis.drift_figure import draw_drift
 from campaign.analysis.embedding import AnalysisError, embed_run, encoder_of, patch_files
-from campaign.analysis.evolution_time import evolution_time
-from campaign.analysis.histories import Histories, histories_of, mixed_versions
-from campaign.analysis.membrane_of_run import composition_times_us, model_of
+from campaign.analysis.membrane_of_run import model_of
 from campaign.analysis.metric_command import metric
 from campaign.analysis.space import relation_in_space
-from campaign.analysis.time_correlation import correlation_with_time
 from campaign.analysis.time_course import course_lines, draw_time_courses, period_means
 from campaign.analysis.workers import Workers
 from campaign.recovery import recovery_study
@@ -57,89 +45,8 @@ def analyse() -> None:
     """Analyse a finished run; each command writes a figure and its numbers."""
 
 
-analyse.add_command(metric)
-
-
-@analyse.command()
-@RUN
-@ENCODER
-@OUT
-@workers_options
-@click.option("--first-us", default=1.0, show_default=True, help="Leave out what is earlier.")
-@click.option("--last-us", default=math.inf, help="Leave out what is later.")
-@click.option("--resamples", default=400, show_default=True, help="Of the bootstrap.")
-def decorrelation(
-    run: Path,
-    encoder: Path | None,
-    out: Path | None,
-    workers: Workers,
-    first_us: float,
-    last_us: float,
-    resamples: int,
-) -> None:
-    """Distance against time within histories, and the decorrelation time (figure 7 b, c)."""
-
-    def act() -> None:
-        chosen = encoder_of(run, encoder)
-        files = patch_files(run, first_us=first_us, last_us=last_us)
-        snapshots = embed_run(files, chosen, proteins_only=True, workers=workers)
-        histories = histories_of(snapshots, load_encoder(chosen).version)
-        _decorrelation(run, out, histories, workers.processes, resamples)
-
-    one_line_errors(act)
-
-
-def _decorrelation(
-    run: Path, out: Path | None, histories: Histories, threads: int, resamples: int
-) -> None:
-    version = histories.encoder_version
-    curve = distance_curve(histories.z, histories.interval_us, threads=threads)
-    times = decorrelation_times(curve, resamples=resamples)
-    inverse = evolution_time(curve, times, version)
-    pearson = correlation_with_time(histories.z, histories.interval_us)
-    modes_us = composition_times_us(run)
-    frames, count = histories.z.shape[:2]
-    numbers = {
-        "run": str(run),
-        "encoder_version": version,
-        "parameter_versions": np.unique(histories.parameter_version).tolist(),
-        "histories": count,
-        "frames": frames,
-        "interval_us": histories.interval_us,
-        "pairs": int(curve.pairs.sum()) * count,
-        "diffusive_estimate_us": diffusive_estimate_us(),
-        "composition_modes_us": modes_us,
-        **{key: dataclasses.asdict(value) for key, value in _fields(times)},
-        "pearson_r": pearson,
-        "mixed_versions": mixed_versions(histories),
-        "lag_us": curve.lag_us.tolist(),
-        "mean_dz": curve.mean.mean(axis=0).tolist(),
-        "rms_dz": np.sqrt(curve.square.mean(axis=0)).tolist(),
-        "evolution_time": inverse.as_json(),
-    }
-    path = report(out, run, "decorrelation", numbers)
-    draw_decorrelation(path, curve, times, modes_us)
-    tau = times.fitted_us
-    click.echo(
-        f"decorrelation time {tau.value:.3f} µs (95 %: {tau.low:.3f} to {tau.high:.3f}), "
-        f"integrated {times.integrated_us.value:.3f} µs, "
-        f"diffusive estimate {diffusive_estimate_us():.3f} µs{_modes(modes_us)}; "
-        f"{count} histories of {frames} frames; {path}"
-    )
-    mixed = mixed_versions(histories)
-    if mixed:
-        click.echo(f"note: {mixed}", err=True)
-
-
-def _modes(modes_us: list[float]) -> str:
-    if not modes_us:
-        return ""
-    low, middle, high = modes_us[-1], float(np.median(modes_us)), modes_us[0]
-    return f", modes of linear theory {low:.2f} to {high:.2f} (median {middle:.2f}) µs"
-
-
-def _fields(value: Any) -> list[tuple[str, Any]]:
-    return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+for command in (decorrelation, evolution, metric):
+    analyse.add_command(command)
 
 
 @analyse.command()

@@ -1,12 +1,12 @@
 """Decorrelation time of patches: distance in the metric against time (section 3.3.4, fig. 7).
 
-For one history z(t), msd(s) = <|z(t+s) - z(t)|²> rises from 0 to a plateau 2 sigma², and
-C(s) = 1 - msd(s) / plateau is the autocorrelation of the embedding. An Ornstein-Uhlenbeck process
-has C(s) = exp(-s / tau) in any number of dimensions, which is what is fitted; the integral of C is
-the integrated autocorrelation time, which needs no form. Intervals come from a bootstrap whose
-blocks are whole histories, the only samples that are independent.
+For one history z(t), msd(s) = <|z(t+s) - z(t)|²> rises from 0 to the plateau P that patches of
+different histories have, whose mean square distance needs no fit: C(s) = 1 - msd(s) / P is the
+autocorrelation of the embedding, whose times `relaxation` fits. Intervals come from a bootstrap
+whose blocks are whole histories, the only samples that are independent.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +14,9 @@ from typing import Any
 import numba as nb
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import curve_fit
 
 from campaign.analysis.histories import HistoryError
+from campaign.analysis.relaxation import Relaxation, fit_relaxation, integrated_time_us
 from campaign.analysis.workers import shown
 
 Array = NDArray[np.float64]
@@ -27,12 +27,13 @@ PATCH_SIDE_NM = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DistanceCurve:
-    """Moments of dz at each lag, one row a history."""
+    """Moments of dz at each lag, one row a history, and those of patches of two histories."""
 
     lag_us: Array  # (lags,)
     pairs: NDArray[np.int64]  # (lags,) per history
     mean: Array  # (histories, lags) of dz
     square: Array  # (histories, lags) of dz²
+    apart_square: Array  # (histories, histories) of dz² over all frames of the one and the other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +49,34 @@ class Estimate:
 class DecorrelationTimes:
     """Decorrelation times, µs, and the plateau of the distance."""
 
-    fitted_us: Estimate
+    fitted_us: Estimate  # of the only relaxation, or the faster one
+    slow_us: Estimate | None  # of the slower one, where there are two
+    slow_share: Estimate | None  # of the plateau less the offset
     integrated_us: Estimate
-    plateau_dz: Estimate  # root of the plateau of msd
+    plateau_dz: Estimate  # root of P
     offset_dz: Estimate  # what the fit leaves at lag 0: motion faster than a frame
+    reached: float  # msd / P at the longest lag
+
+    @property
+    def slowest_us(self) -> float:
+        """The time after which nothing is remembered."""
+        return (self.slow_us or self.fitted_us).value
+
+    def notes(self, lag_us: Array) -> list[str]:
+        """What the histories are too short or their frames too far apart for."""
+        told = []
+        if fitted_square(lag_us[:1], self)[0] > self.plateau_dz.value**2 / 2:
+            told.append(
+                f"most of the distance is there after one frame of {lag_us[0]:g} µs: a time needs "
+                "frames nearer to each other"
+            )
+        if self.reached < 1 - np.exp(-1):
+            told.append(
+                f"after {lag_us[-1]:g} µs, half a history, the square of dz is at "
+                f"{100 * self.reached:.0f} % of that of unrelated patches: the longest time is "
+                "extrapolated and needs longer histories"
+            )
+        return told
 
 
 def diffusive_estimate_us(
@@ -103,8 +128,23 @@ def distance_curve(
         for _ in shown(pool.map(fill, range(histories)), histories, "comparing histories"):
             pass
     return DistanceCurve(
-        lag_us=lag.astype(np.float64) * interval_us, pairs=len(z) - lag, mean=mean, square=square
+        lag_us=lag.astype(np.float64) * interval_us,
+        pairs=len(z) - lag,
+        mean=mean,
+        square=square,
+        apart_square=_apart_square(z),
     )
+
+
+def _apart_square(z: NDArray[np.float32]) -> Array:
+    """Mean dz² of all frames of one history and all of another, (histories, histories)."""
+    middle = z.mean(axis=(0, 1), dtype=np.float64)
+    centre = np.empty((z.shape[1], z.shape[2]))
+    size = np.empty(z.shape[1])
+    for history in range(z.shape[1]):
+        moved = z[:, history] - middle
+        centre[history], size[history] = moved.mean(axis=0), np.square(moved).sum(axis=1).mean()
+    return np.asarray(size[:, None] + size - 2 * centre @ centre.T)
 
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)
@@ -125,60 +165,103 @@ def _moments(z: Any, lag: Any, mean: Any, square: Any) -> None:
         square[j] = second / pairs
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    two: bool
+    values: tuple[float, ...]  # fast and slow µs, share of the slow, integrated µs, P ** ½, offset
+
+
 def decorrelation_times(
     curve: DistanceCurve, *, resamples: int = 400, seed: int = 0
 ) -> DecorrelationTimes:
-    """Fitted and integrated times with 95 % intervals from resampled histories.
+    """Times with 95 % intervals from resampled histories.
 
-    Raises HistoryError with fewer than 2 histories or 4 lags.
+    Resamples are fitted as the whole is, with one relaxation or two. Raises HistoryError with
+    fewer than 2 histories or 4 lags, and where histories do not differ from each other.
     """
     histories, count = curve.square.shape
     if histories < 2 or count < 4:
         raise HistoryError(
             f"an interval needs at least 2 histories and 4 lags, got {histories} and {count}"
         )
+    if not _plateau(curve, np.ones(histories)) > 0:
+        raise HistoryError("the histories are all alike, so that nothing comes apart in time")
     generator = np.random.Generator(np.random.Philox(key=seed))
-    values = _times(curve.lag_us, curve.square.mean(axis=0))
-    rows = generator.integers(histories, size=(resamples, histories))
-    samples = np.array([_times(curve.lag_us, curve.square[row].mean(axis=0)) for row in rows])
+    found = _times(curve, np.ones(histories))
+    samples = np.array(
+        [
+            _times(curve, weight, two=found.two).values
+            for weight in _resampled(generator, histories, resamples)
+        ]
+    )
     low, high = np.percentile(samples, [2.5, 97.5], axis=0)
-    estimates = [
+    fitted, slow, share, integrated, plateau, offset = (
         Estimate(value=float(v), low=float(a), high=float(b))
-        for v, a, b in zip(values, low, high, strict=True)
-    ]
+        for v, a, b in zip(found.values, low, high, strict=True)
+    )
     return DecorrelationTimes(
-        fitted_us=estimates[0],
-        integrated_us=estimates[1],
-        plateau_dz=estimates[2],
-        offset_dz=estimates[3],
+        fitted_us=fitted,
+        slow_us=slow if found.two else None,
+        slow_share=share if found.two else None,
+        integrated_us=integrated,
+        plateau_dz=plateau,
+        offset_dz=offset,
+        reached=float(_rise(curve, np.ones(histories))[-1]),
     )
 
 
-def relaxing_square(lag_us: Array, plateau: float, tau_us: float, offset: float) -> Array:
-    """offset + (plateau - offset) (1 - exp(-s / tau)): msd of an Ornstein-Uhlenbeck process, plus
-    a part that decorrelates within a frame."""
-    return offset + (plateau - offset) * -np.expm1(-lag_us / tau_us)
+def rise_with_interval(
+    curve: DistanceCurve, *, resamples: int = 400, seed: int = 0
+) -> tuple[Array, Array, Array]:
+    """msd / P at each lag, with the bounds of its 95 % interval from resampled histories."""
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    histories = len(curve.square)
+    samples = [_rise(curve, weight) for weight in _resampled(generator, histories, resamples)]
+    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
+    return _rise(curve, np.ones(histories)), low, high
 
 
-def _times(lag_us: Array, square: Array) -> tuple[float, float, float, float]:
-    """(tau fitted, tau integrated, plateau dz, offset dz) of one mean-square curve."""
-    guess = float(square[-1])
-    rising = np.flatnonzero(square >= (1 - np.exp(-1)) * guess)
-    tau_guess = float(lag_us[rising[0]]) if len(rising) else float(lag_us[-1])
-    bounds = ([0.0, lag_us[0] * 0.1, 0.0], [guess * 20, lag_us[-1] * 20, guess])
-    weight = np.sqrt(np.gradient(lag_us))
-    (plateau, tau, offset), _ = curve_fit(
-        relaxing_square,
-        lag_us,
-        square,
-        p0=[guess, tau_guess, 0.05 * float(square[0])],
-        bounds=bounds,
-        sigma=np.full(len(lag_us), 1.0) / weight,
-        x_scale=[guess, tau_guess, guess],
+def _rise(curve: DistanceCurve, weight: Array) -> Array:
+    """msd / P, each history counted `weight` times."""
+    return np.asarray(weight @ curve.square / weight.sum() / _plateau(curve, weight))
+
+
+def _resampled(generator: np.random.Generator, histories: int, count: int) -> Iterator[Array]:
+    """How often each history is drawn, for `count` resamples of at least two different ones."""
+    while count:
+        weight = np.bincount(generator.integers(histories, size=histories), minlength=histories)
+        if np.count_nonzero(weight) > 1:
+            count -= 1
+            yield weight.astype(np.float64)
+
+
+def _plateau(curve: DistanceCurve, weight: Array) -> float:
+    """Mean dz² of patches of different histories, each history counted `weight` times."""
+    pairs = np.outer(weight, weight)
+    np.fill_diagonal(pairs, 0.0)
+    return float((pairs * curve.apart_square).sum() / pairs.sum())
+
+
+def fitted_square(lag_us: Array, times: DecorrelationTimes) -> Array:
+    """msd as fitted."""
+    plateau = times.plateau_dz.value**2
+    fit = Relaxation(
+        offset=times.offset_dz.value**2 / plateau,
+        fast_us=times.fitted_us.value,
+        slow_us=times.slowest_us,
+        share=0.0 if times.slow_share is None else times.slow_share.value,
+        two=times.slow_us is not None,
     )
-    correlation = np.concatenate([[1.0], 1.0 - square / plateau])
-    at = np.concatenate([[0.0], lag_us])
-    ended = np.flatnonzero(correlation <= 0)
-    end = ended[0] + 1 if len(ended) else len(at)
-    integrated = float(np.trapezoid(correlation[:end], at[:end]))
-    return float(tau), integrated, float(np.sqrt(plateau)), float(np.sqrt(offset))
+    return plateau * fit.at(lag_us)
+
+
+def _times(curve: DistanceCurve, weight: Array, *, two: bool | None = None) -> _Found:
+    """The fit of the mean curve, each history counted `weight` times; `two` None: as it asks."""
+    plateau, rise = _plateau(curve, weight), _rise(curve, weight)
+    fit = fit_relaxation(curve.lag_us, rise, two=two)
+    integrated_us = integrated_time_us(curve.lag_us, rise, fit)
+    dz, offset_dz = np.sqrt([plateau, fit.offset * plateau])
+    return _Found(
+        two=fit.two,
+        values=(fit.fast_us, fit.slow_us, fit.share, integrated_us, float(dz), float(offset_dz)),
+    )

@@ -5,7 +5,9 @@ The map is the isotonic regression of the mean curve, with the spread of lags at
 usual; at and beyond the plateau the answer is "at least the decorrelation time", never a number.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
 from campaign.analysis.decorrelation import DecorrelationTimes, DistanceCurve
+from campaign.analysis.embedding import AnalysisError, EmbeddedSnapshot
 
 Array = NDArray[np.float64]
 
@@ -63,10 +66,10 @@ _ARRAYS = ("dz", "time_us", "low_us", "high_us")
 def evolution_time(
     curve: DistanceCurve, times: DecorrelationTimes, encoder_version: str
 ) -> EvolutionTime:
-    """The inverse map from a curve, up to twice the fitted decorrelation time."""
+    """The inverse map from a curve, up to twice the slowest decorrelation time."""
     mean = curve.mean.mean(axis=0)
     spread = np.sqrt(np.maximum(curve.square.mean(axis=0) - mean**2, 0.0))
-    limit_us = min(2 * times.fitted_us.value, float(curve.lag_us[-1]))
+    limit_us = min(2 * times.slowest_us, float(curve.lag_us[-1]))
     used = curve.lag_us <= limit_us
     if used.sum() < 2:
         used[:2] = True
@@ -91,3 +94,30 @@ def _inverse(values: Array, lag: Array, grid: Array) -> Array:
     """The lag at which a rising curve reaches each grid value, the last lag where it does not."""
     distinct = np.concatenate([[True], np.diff(values) > 0])
     return np.asarray(np.interp(grid, values[distinct], lag[distinct]))
+
+
+def estimated_between_snapshots(
+    inverse: EvolutionTime, snapshots: Iterable[EmbeddedSnapshot]
+) -> dict[str, Any]:
+    """What the map says of each protein's patches in successive snapshots, beside the true times.
+
+    Raises AnalysisError where no protein is in two successive snapshots.
+    """
+    distance: list[NDArray[np.float32]] = []
+    true_us: list[float] = []
+    for one, next_one in pairwise(snapshots):
+        _, here, there = np.intersect1d(one.slot, next_one.slot, return_indices=True)
+        distance.append(np.linalg.norm(next_one.z[there] - one.z[here], axis=1))
+        true_us += [next_one.time_us - one.time_us] * len(here)
+    if not true_us:
+        raise AnalysisError("evolution times need proteins that are in two successive snapshots")
+    passed_us = np.array(true_us)
+    estimated_us, low_us, high_us = inverse(np.concatenate(distance).astype(np.float64))
+    return {
+        "pairs": len(passed_us),
+        "true_us": float(np.median(passed_us)),
+        "estimated_us": float(np.median(estimated_us)),
+        "within_bounds": float(np.mean((low_us <= passed_us) & (passed_us <= high_us))),
+        "beyond_the_map": float(np.mean(np.isinf(estimated_us))),
+        "limit_us": inverse.limit_us,
+    }

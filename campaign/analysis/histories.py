@@ -15,6 +15,8 @@ from campaign.analysis.embedding import AnalysisError, EmbeddedSnapshot
 
 Array = NDArray[Any]
 
+FEWEST_FRAMES = 8  # half of them are the lags that a fit needs
+
 
 class HistoryError(AnalysisError):
     """A run whose snapshots do not make histories."""
@@ -27,6 +29,8 @@ class Histories:
     z: NDArray[np.float32]  # (frames, histories, dimension)
     time_us: NDArray[np.float64]  # (frames,)
     parameter_version: NDArray[np.int64]  # (frames,)
+    mean_density: NDArray[np.float32]  # (frames, histories, lipids) nm⁻²
+    state: NDArray[np.int8]  # (frames, histories) of the protein followed
     encoder_version: str
 
     def __post_init__(self) -> None:
@@ -48,10 +52,12 @@ class Histories:
 def histories_of(snapshots: Iterable[EmbeddedSnapshot], encoder_version: str) -> Histories:
     """The histories of the proteins in successive snapshots (`embed_run` with `proteins_only`).
 
-    Raises HistoryError where fewer than three snapshots exist, snapshots are missing in between, or
-    the proteins change.
+    Raises HistoryError where there are fewer than FEWEST_FRAMES snapshots, some are missing in
+    between, or the proteins change.
     """
     frames: list[NDArray[np.float32]] = []
+    means: list[NDArray[np.float32]] = []
+    states: list[NDArray[np.int8]] = []
     times_us: list[float] = []
     indices: list[int] = []
     versions: list[int] = []
@@ -66,13 +72,15 @@ def histories_of(snapshots: Iterable[EmbeddedSnapshot], encoder_version: str) ->
                 "histories need the same proteins throughout"
             )
         frames.append(snapshot.z)
+        means.append(snapshot.mean_density)
+        states.append(snapshot.central_state)
         times_us.append(snapshot.time_us)
         indices.append(snapshot.snapshot_index)
         versions.append(snapshot.parameter_version)
-    if len(frames) < 3:
+    if len(frames) < FEWEST_FRAMES:
         raise HistoryError(
-            f"decorrelation needs at least 3 snapshots, the run has {len(frames)}; distances "
-            "between patches of one snapshot can still be analysed (`analyse space`)"
+            f"decorrelation needs at least {FEWEST_FRAMES} snapshots, there are {len(frames)}; "
+            "distances between patches of one snapshot can still be analysed (`analyse space`)"
         )
     if len(slots) == 0:
         raise HistoryError(
@@ -84,20 +92,30 @@ def histories_of(snapshots: Iterable[EmbeddedSnapshot], encoder_version: str) ->
         z=np.stack(frames),
         time_us=np.array(times_us),
         parameter_version=np.array(versions),
+        mean_density=np.stack(means),
+        state=np.stack(states),
         encoder_version=encoder_version,
     )
 
 
 def mixed_versions(histories: Histories) -> str:
     """What to say of histories along which parameters change; nothing where they do not."""
-    changes = np.flatnonzero(np.diff(histories.parameter_version)) + 1
-    if len(changes) == 0:
+    version = histories.parameter_version
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(version)) + 1, [len(version)]])
+    if len(edges) == 2:
         return ""
-    versions = np.unique(histories.parameter_version)
+    longest = int(np.argmax(np.diff(edges)))
+    first, last = int(edges[longest]), int(edges[longest + 1]) - 1
+    told = (
+        f"histories mix the parameter versions {version.min()} to {version.max()}, so that the "
+        "membrane itself changes on the way"
+    )
+    if last - first + 1 < FEWEST_FRAMES:
+        return f"{told}; none lasts {FEWEST_FRAMES} snapshots"
     return (
-        f"histories mix the parameter versions {versions[0]} to {versions[-1]}, so that the "
-        "membrane itself changes on the way: --first-us "
-        f"{histories.time_us[changes[-1]]:g} keeps those of version {versions[-1]} alone"
+        f"{told}: --first-us {histories.time_us[first]:g} --last-us {histories.time_us[last]:g} "
+        f"keeps the longest stretch of one, {last - first + 1} snapshots of version "
+        f"{version[first]}"
     )
 
 

@@ -16,13 +16,17 @@ __all__ = ["ConfigurationError", "PaperConfig", "preset_names", "read_paper", "r
 
 
 class Table1Section(Section):
-    """Table 1: which rows, for how many seeds and epochs (null: the presets'), judged on what."""
+    """Table 1: which rows, for how many seeds and epochs (null: the presets'), judged on what.
+
+    `overrides` are `key.path=value` of every row that is trained.
+    """
 
     rows: tuple[str, ...] = ROW_NAMES
     seeds: Count = 3
     epochs: Count | None = None
     patches: Count = 30_000
     every: Count = 1
+    overrides: tuple[str, ...] = ()
 
 
 class SearchSection(Section):

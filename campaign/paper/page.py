@@ -33,8 +33,12 @@ _FIGURES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Figure 7: distances in space and time",
         (
-            ("analyses/space.png", "a, within snapshots."),
-            ("analyses/decorrelation.png", "b and c, within histories after the campaign."),
+            ("analyses/before/space.png", "a, within snapshots before the campaign."),
+            ("analyses/space.png", "a, within snapshots of the campaign."),
+            (
+                "analyses/decorrelation.png",
+                "b and c, within histories after the campaign; their mean concentrations.",
+            ),
         ),
     ),
     (

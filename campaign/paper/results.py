@@ -20,6 +20,7 @@ class Results:
     metric: Json = field(default_factory=dict)
     drift: Json = field(default_factory=dict)
     space: Json = field(default_factory=dict)
+    space_before: Json = field(default_factory=dict)
     coverage: Json = field(default_factory=dict)
     decorrelation: Json = field(default_factory=dict)
 
@@ -47,6 +48,7 @@ _PLACES = {
     "search": "search/search.json",
     "encoder": "training/encoder/encoder.json",
     "campaign": "campaign/report/report.json",
+    "space_before": "analyses/before/space.json",
     **{
         name: f"analyses/{name}.json"
         for name in ("metric", "drift", "space", "coverage", "decorrelation")

@@ -148,13 +148,7 @@ def _table1(place: Place) -> list[Words]:
     # Every patch: the training's densities serve; fewer: a cache of them stands in the table's own.
     cache = ["--cache", place.folder("training/cache")] if table.every == 1 else []
     epochs = [] if table.epochs is None else ["--epochs", str(table.epochs)]
-    training = place.config.training.get("training", {})
-    overrides = [
-        word
-        for key in ("batch_size", "threads")
-        if key in training
-        for word in ("--set", f"training.{key}={training[key]}")
-    ]
+    overrides = [word for override in table.overrides for word in ("--set", override)]
     return [
         [
             *(*_ml(), "table1", place.folder("pre-campaign"), "--out", place.folder("table1")),
@@ -208,7 +202,12 @@ def _analysis(name: str) -> Callable[[Place], list[Words]]:
             ],
         }
         out = ["--out", place.folder("analyses")]
-        return [[*_campaign_words(), "analyse", name, *by_name[name], *out]]
+        commands = [[*_campaign_words(), "analyse", name, *by_name[name], *out]]
+        if name == "space":
+            before = [place.folder("pre-campaign"), *by_name[name][1:]]
+            out = ["--out", place.folder("analyses/before")]
+            commands.append([*_campaign_words(), "analyse", name, *before, *out])
+        return commands
 
     return words
 

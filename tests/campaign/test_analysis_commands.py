@@ -51,7 +51,32 @@ def test_a_whole_run_has_a_decorrelation_time_and_a_curve(run):
     assert len(modes) == 12  # of 14 lipids, less the total density of two leaflets
     assert modes == sorted(modes, reverse=True)
     assert 0.25 < modes[-1] < np.median(modes) < modes[0] < 1.5
+    assert len(found["composition"]["theory"]) == len(found["composition"]["measured"])
+    assert "keep to linear theory" in done.output
     assert (run / "report" / "decorrelation.png").is_file()
+
+
+def test_the_map_of_one_run_gives_times_to_another(run, tmp_path):
+    assert call("decorrelation", run, *ONE, *FROM_0, "--resamples", 5).exit_code == 0
+    source = run / "report" / "decorrelation.json"
+    other = write_run(tmp_path / "other", range(30))
+    done = call("evolution", other, *ONE, *FROM_0, "--map", source, "--every", 3)
+    assert done.exit_code == 0, done.output
+    found = json.loads((other / "report" / "evolution.json").read_text())
+    assert found["pairs"] == 9 * 6
+    assert found["true_us"] == pytest.approx(0.03)
+    assert 0.015 < found["estimated_us"] < 0.06
+    assert found["within_bounds"] > 0.5
+
+
+def test_a_map_that_cannot_serve_is_refused(run, tmp_path):
+    empty = tmp_path / "empty.json"
+    empty.write_text("{}")
+    refused(call("evolution", run, *ONE, *FROM_0, "--map", empty), "holds no map of evolution")
+    inverse = {name: [0.0, 1.0] for name in ("dz", "time_us", "low_us", "high_us")}
+    limits = {"limit_dz": 1.0, "limit_us": 1.0, "encoder_version": "another"}
+    empty.write_text(json.dumps({"evolution_time": inverse | limits}))
+    refused(call("evolution", run, *ONE, *FROM_0, "--map", empty), "is of the encoder another")
 
 
 def test_a_gap_is_named_with_the_stretch_that_can_be_used(run):
@@ -69,15 +94,15 @@ def test_a_gap_is_named_with_the_stretch_that_can_be_used(run):
 def test_one_snapshot_has_no_time_but_space(run):
     for path in sorted((run / "patches").iterdir())[1:]:
         path.unlink()
-    refused(call("decorrelation", run, *ONE, *FROM_0), "the run has 1;", "`analyse space`")
+    refused(call("decorrelation", run, *ONE, *FROM_0), "there are 1;", "`analyse space`")
     assert call("space", run, *ONE, *FROM_0).exit_code == 0
     refused(call("drift", run, "--reference", run, *ONE), "3 periods need", "use --periods 1")
 
 
 def test_proteins_that_come_and_go_make_no_histories(tmp_path):
-    run = write_run(tmp_path / "run", range(4), slots=lambda index, n: range(n - index % 2))
+    run = write_run(tmp_path / "run", range(8), slots=lambda index, n: range(n - index % 2))
     refused(call("decorrelation", run, *ONE, *FROM_0), "the same proteins throughout")
-    bare = write_run(tmp_path / "bare", range(4), proteins=0)
+    bare = write_run(tmp_path / "bare", range(8), proteins=0)
     refused(call("decorrelation", bare, *ONE, *FROM_0), "no protein patches")
     refused(call("space", bare, *ONE, *FROM_0), "at least two protein patches")
 
@@ -87,9 +112,15 @@ def test_versions_that_mix_are_noted_with_what_keeps_one_alone(tmp_path):
     done = call("decorrelation", run, *ONE, *FROM_0, "--resamples", 5)
     assert done.exit_code == 0
     assert "mix the parameter versions 0 to 2" in done.output
-    assert "--first-us 0.16 keeps those of version 2 alone" in done.output
+    assert (
+        "--first-us 0 --last-us 0.07 keeps the longest stretch of one, 8 snapshots" in done.output
+    )
     found = json.loads((run / "report" / "decorrelation.json").read_text())
     assert found["parameter_versions"] == [0, 1, 2]
+    short = write_run(tmp_path / "short", range(10), version=lambda index: index)
+    done = call("decorrelation", short, *ONE, *FROM_0, "--resamples", 5)
+    assert "versions 0 to 9" in done.output
+    assert "none lasts 8 snapshots" in done.output
 
 
 def test_a_run_with_several_encoders_asks_for_one(run):

@@ -9,9 +9,12 @@ from campaign.analysis.evolution_time import EvolutionTime, evolution_time
 TAU_US = 0.5
 TIMES = DecorrelationTimes(
     fitted_us=Estimate(value=TAU_US, low=0.45, high=0.55),
+    slow_us=None,
+    slow_share=None,
     integrated_us=Estimate(value=TAU_US, low=0.45, high=0.55),
     plateau_dz=Estimate(value=3.0, low=2.9, high=3.1),
     offset_dz=Estimate(value=0.0, low=0.0, high=0.0),
+    reached=1.0,
 )
 
 
@@ -23,6 +26,7 @@ def known_curve(spread=0.2):
         pairs=np.full(len(lag), 100),
         mean=np.stack([mean, mean]),
         square=np.stack([mean**2 + spread**2] * 2),
+        apart_square=np.full((2, 2), 9.0),
     )
 
 

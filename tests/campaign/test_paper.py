@@ -40,7 +40,9 @@ def test_every_preset_configures_every_stage(name, tmp_path):
     names = [stage.name for stage in stages_of(place.config)]
     assert names[:4] == ["pre-campaign", "training", "evaluation", "table1"]
     assert names[-1] == "analysis-decorrelation"
-    assert ("search" in names) == (name == "paper")
+    assert "search" not in names
+    searching = read_paper(name, ["search.trials=2"])
+    assert "search" in [stage.name for stage in stages_of(searching)]
 
 
 def test_a_mistake_is_named_and_leaves_nothing(tmp_path):
@@ -83,9 +85,9 @@ def test_a_story_goes_on_after_the_stage_that_failed(place, monkeypatch):
     assert "train" in ran[2]
     assert len(ran) == 2 + 5  # the membrane is not repeated, the campaign has two commands
     command.tell(place)
-    assert len(ran) == 7 + 2 + 7
+    assert len(ran) == 7 + 2 + 8
     command.tell(place)
-    assert len(ran) == 16
+    assert len(ran) == 17
     told = json.loads((place.out / "stages" / "training.json").read_text())["commands"]
     assert told == ["python -m ml train metric configurations/training.yaml --out training"]
 
@@ -157,7 +159,7 @@ def test_a_stage_ends_with_the_story_that_was_killed(tmp_path):
 
 def test_numbers_that_are_missing_are_told_and_so_are_all_others():
     nothing = comparisons(Results())
-    assert len(nothing) == 20
+    assert len(nothing) == 21
     assert all(each.ours is None and "Left out" in each.sentence for each in nothing)
     assert all(row[2] in ("not there yet", "none", "not there yet, whole histories")
                for row in sizes_of(Results()))  # fmt: skip
@@ -183,6 +185,31 @@ def test_what_differs_says_why(wanted, ours, agrees, start):
     )
     assert found.agrees is agrees
     assert found.sentence.startswith(start)
+
+
+def test_a_decorrelation_time_agrees_where_its_interval_holds_the_papers():
+    def told(low, high, value=0.3):
+        found = {"fitted_us": {"value": value, "low": low, "high": high}}
+        slow = {"slow_us": {"value": 7.0}, "slow_share": {"value": 0.8}, "notes": ["Short."]}
+        theory = {"composition": {"nodes_us": 0.58, "largest_difference": 0.021}}
+        results = Results(decorrelation=found | slow | theory)
+        by_name = {each.name: each for each in comparisons(results)}
+        return by_name["decorrelation time"]
+
+    assert told(0.2, 0.6).agrees
+    assert not told(0.2, 0.45).agrees
+    assert told(0.4, 0.45, value=0.42).agrees
+    assert not told(0.6, 0.8, value=0.7).agrees
+    assert "in 0.58 µs, and mean concentrations follow it within 2 %" in told(0.2, 0.6).sentence
+    assert "7.0 µs for 80 % of the square of dz" in told(0.2, 0.45).sentence
+    assert told(0.2, 0.6).sentence.endswith("Short.")
+
+
+def test_table1_takes_its_overrides_to_every_row(tmp_path):
+    config = read_paper("quick", ["table1.overrides=[training.threads=1,loss.transforms=2]"])
+    words = words_of(Place(out=tmp_path, config=config), "table1")[0]
+    given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    assert given == ["training.threads=1", "loss.transforms=2"]
 
 
 def test_results_are_read_from_where_stages_leave_them(tmp_path):
