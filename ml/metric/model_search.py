@@ -239,6 +239,8 @@ def with_choices(config: MetricConfig, choices: Mapping[str, Any]) -> MetricConf
         }
     )
     network = architecture(choices["architectures"], choices["dimension"])
+    if network.kind == config.network.kind == "invariant":
+        network = network.model_copy(update={"widths": config.network.widths})
     return config.model_copy(update={"loss": loss, "network": network})
 
 
