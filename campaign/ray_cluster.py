@@ -96,6 +96,25 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
     refresh_authentication()
     vital: list[psutil.Process] = []
     try:
+        _start(run, resources, dashboard, folder)
+        if not dashboard:
+            _end_idle_services(mark)
+        vital = [p for p in marked_processes(MARK, mark) if p.name() in _VITAL]
+        yield Cluster(str(ray.get_runtime_context().gcs_address), tuple(vital))
+    finally:
+        if not all(map(_lives, vital)):
+            _end_marked(mark, settle_s=0.0)
+        ray.shutdown()
+        _end_marked(mark)
+        shutil.rmtree(folder, ignore_errors=True)
+        (run / "control" / RECORD).unlink(missing_ok=True)
+        _set_environment(saved)
+
+
+def _start(run: Path, resources: Mapping[str, float], dashboard: bool, folder: Path) -> None:
+    import ray
+
+    try:
         ray.init(
             address="local",
             namespace=namespace_of(run),
@@ -108,22 +127,8 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
             logging_level=logging.WARNING,
             _temp_dir=str(folder),
         )
-        if not dashboard:
-            _end_idle_services(mark)
-        vital = [p for p in marked_processes(MARK, mark) if p.name() in _VITAL]
-        yield Cluster(str(ray.get_runtime_context().gcs_address), tuple(vital))
     except Exception as error:  # of no other class where a node has not come up in 30 s
-        if ray.is_initialized():
-            raise
         raise ClusterError(f"a local Ray cluster does not start: {_one_line(error)}") from error
-    finally:
-        if not all(map(_lives, vital)):
-            _end_marked(mark, settle_s=0.0)
-        ray.shutdown()
-        _end_marked(mark)
-        shutil.rmtree(folder, ignore_errors=True)
-        (run / "control" / RECORD).unlink(missing_ok=True)
-        _set_environment(saved)
 
 
 def end_stale_cluster(run: Path) -> None:

@@ -21,6 +21,12 @@ ENCODER = click.option(
 OUT = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="RUN/report by default."
 )
+FIRST_US = click.option(
+    "--first-us", default=1.0, show_default=True, help="Leave out what is earlier."
+)
+EVERY = click.option(
+    "--every", type=click.IntRange(1), default=1, show_default=True, help="Snapshot."
+)
 
 
 def workers_options(command: Callable[..., None]) -> Callable[..., None]:

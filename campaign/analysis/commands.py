@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 
 from campaign.analysis.command_options import (
     ENCODER,
+    EVERY,
+    FIRST_US,
     OUT,
     RUN,
     one_line_errors,
@@ -61,7 +63,7 @@ for command in (decorrelation, evolution, metric):
     help="The run whose patches the encoder was trained on.",
 )
 @click.option("--periods", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Snapshot.")
+@EVERY
 @click.option("--lipid", default="inner PAP6", show_default=True)
 def drift(
     run: Path,
@@ -129,8 +131,8 @@ def drift(
 @ENCODER
 @OUT
 @workers_options
-@click.option("--first-us", default=1.0, show_default=True, help="Leave out what is earlier.")
-@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Snapshot.")
+@FIRST_US
+@EVERY
 def space(
     run: Path, encoder: Path | None, out: Path | None, workers: Workers, first_us: float, every: int
 ) -> None:

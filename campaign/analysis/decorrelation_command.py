@@ -10,6 +10,8 @@ import numpy as np
 
 from campaign.analysis.command_options import (
     ENCODER,
+    EVERY,
+    FIRST_US,
     OUT,
     RUN,
     one_line_errors,
@@ -42,7 +44,7 @@ from ml.encoder import load_encoder
 @ENCODER
 @OUT
 @workers_options
-@click.option("--first-us", default=1.0, show_default=True, help="Leave out what is earlier.")
+@FIRST_US
 @click.option("--last-us", default=math.inf, help="Leave out what is later.")
 @click.option("--resamples", default=400, show_default=True, help="Of the bootstrap.")
 def decorrelation(
@@ -148,8 +150,8 @@ def _modes(modes_us: list[float]) -> str:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="decorrelation.json of a run with histories.",
 )
-@click.option("--first-us", default=1.0, show_default=True, help="Leave out what is earlier.")
-@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Snapshot.")
+@FIRST_US
+@EVERY
 def evolution(
     run: Path,
     encoder: Path | None,

@@ -7,6 +7,7 @@ import numpy as np
 
 from campaign.analysis.command_options import (
     ENCODER,
+    FIRST_US,
     OUT,
     RUN,
     one_line_errors,
@@ -31,7 +32,7 @@ PAPER = {"overlap_percent": 0.01, "mare": 0.03, "auc": 0.59}
 @ENCODER
 @OUT
 @workers_options
-@click.option("--first-us", default=1.0, show_default=True, help="Leave out what is earlier.")
+@FIRST_US
 @click.option(
     "--patches",
     default=30_000,
