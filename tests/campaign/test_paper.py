@@ -205,6 +205,27 @@ def test_a_decorrelation_time_agrees_where_its_interval_holds_the_papers():
     assert told(0.2, 0.6).sentence.endswith("Short.")
 
 
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [("evaluation", "MARE before the campaign"), ("metric", "MARE in the campaign")],
+)
+def test_mare_is_also_told_in_units_that_do_not_grow_with_the_profiles(stage, name):
+    def sentence(criteria):
+        by_name = {
+            each.name: each for each in comparisons(Results(**{stage: {"criteria": criteria}}))
+        }
+        return by_name[name].sentence
+
+    criteria = {"patches": 0, "neighbours": [], "accuracy": [], "mare": 0.2}
+    criteria |= {"mean_distance": 2.0, "mean_profile_distance": 25.4}
+    criteria |= {"pearson_r_of_profiles": 0.95, "slope_of_profiles": 0.08}
+    told = sentence(criteria)
+    assert "It is 10 % of the mean dz." in told
+    assert "25 apart" in told
+    assert "R = 0.950 and 0.080 of their distance" in told
+    assert "mean dz" not in sentence(criteria | {"slope_of_profiles": None})
+
+
 def test_table1_takes_its_overrides_to_every_row(tmp_path):
     config = read_paper("quick", ["table1.overrides=[training.threads=1,loss.transforms=2]"])
     words = words_of(Place(out=tmp_path, config=config), "table1")[0]
