@@ -8,20 +8,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from campaign.configuration_tree import preset_names
 from campaign.lazy_commands import LazyGroup
+from continuum.configuration_tree import preset_names
 
 if TYPE_CHECKING:
     from campaign.coordinator import Watcher
 
 BAD_INPUT, RUN_FAILED = 2, 1
-CONFIG_HELP = "CONFIG is a YAML file or a preset: " + ", ".join(preset_names()) + "."
+_PRESETS = preset_names(resources.files("campaign") / "presets")
+CONFIG_HELP = f"CONFIG is a YAML file or a preset: {', '.join(_PRESETS)}."
 _ELSEWHERE = {
     "analyse": ("campaign.analysis.commands:analyse", "Analyse a finished run."),
     "continuum-rank": (

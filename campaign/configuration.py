@@ -6,22 +6,23 @@ configuration of continuum, which is read and checked by continuum itself.
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 import continuum.configuration
-import continuum.configuration_errors
-from campaign.configuration_errors import ConfigurationError, explain, shown
 from campaign.configuration_schema import CampaignConfig
-from campaign.configuration_tree import Tree, assign, parse, preset_names, read_tree
 from campaign.rules import Rules
+from continuum import configuration_tree
+from continuum.configuration import configuration_of
+from continuum.configuration_errors import ConfigurationError, explain, shown
 from continuum.configuration_schema import Configuration
+from continuum.configuration_tree import Tree, assign, parse
 from continuum.model_building import build_model, with_stationary_populations
 from continuum.parameters import Model
 from continuum.run import snapshots_in
@@ -64,13 +65,18 @@ class CampaignSetup:
         return snapshots_in(self.model) if asked is None else asked
 
 
+def preset_names() -> tuple[str, ...]:
+    """Names of the campaigns that ship with the package."""
+    return configuration_tree.preset_names(_presets())
+
+
 def read_campaign(source: str | Path, overrides: Sequence[str] = ()) -> CampaignSetup:
     """The configuration of a file or preset, each override a `key.path=value`.
 
     Raises ConfigurationError, which names file, key, value and what is allowed.
     """
     name = str(source)
-    tree = read_tree(name)
+    tree = configuration_tree.read_tree(name, _presets())
     _settle_references(tree, name, Path(name).parent)
     overridden = [assign(tree, override) for override in overrides]
     _settle_references(tree, f"override of {name}", Path())
@@ -170,9 +176,8 @@ def _model_tree(name: str, source: str, folder: Path) -> Tree:
 
 def _membrane(config: CampaignConfig, source: str) -> tuple[Configuration, Model]:
     """The membrane as continuum reads it, with the campaign's seed and length."""
-    tree: dict[str, Any] = {**config.continuum.model, "seed": config.seed}
     origin = f"{source}: continuum.model"
-    membrane = _read_preset(tree, origin) if "preset" in tree else _validated(tree, origin)
+    membrane = configuration_of({**config.continuum.model, "seed": config.seed}, origin)
     try:
         membrane = with_stationary_populations(membrane)
         model = build_model(membrane)
@@ -184,25 +189,6 @@ def _membrane(config: CampaignConfig, source: str) -> tuple[Configuration, Model
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{origin}: {error}") from error
     return membrane, model
-
-
-def _read_preset(tree: Tree, origin: str) -> Configuration:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.yaml"
-        file.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
-        try:
-            return continuum.configuration.read_configuration(file)
-        except ConfigurationError as error:
-            raise ConfigurationError(str(error).replace(str(file), origin)) from None
-
-
-def _validated(tree: Tree, origin: str) -> Configuration:
-    try:
-        return Configuration.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigurationError(continuum.configuration_errors.explain(error, origin, ())) from (
-            None
-        )
 
 
 def _check(setup: CampaignSetup, source: str) -> None:
@@ -217,3 +203,7 @@ def _check(setup: CampaignSetup, source: str) -> None:
         raise ConfigurationError(
             f"{source}: selection.first_snapshot must be <= {last}, the last snapshot, got {first}"
         )
+
+
+def _presets() -> Traversable:
+    return resources.files("campaign") / "presets"

@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from campaign.configuration_errors import nearest
 from campaign.events import ControlReceived
 from campaign.state import CampaignState
 from continuum.atomic_file import write_atomically
+from continuum.configuration_errors import nearest
 
 _NAME = re.compile(r"command-(\d{6})\.json")
 

@@ -1,22 +1,19 @@
-"""Configurations: YAML and presets -> checked values -> a `parameters.Model` (DESIGN 3.8).
-
-A configuration may name a `preset` and override parts of it: mappings merge key by key, anything
-else replaces, and null removes an inherited entry.
-"""
+"""Configurations: YAML and presets -> checked values -> a `parameters.Model` (DESIGN 3.8)."""
 
 import hashlib
 import json
-import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from continuum.configuration_errors import ConfigurationError, explain, nearest
+from continuum import configuration_tree
+from continuum.configuration_errors import ConfigurationError, explain
 from continuum.configuration_schema import Configuration
+from continuum.configuration_tree import Tree, assign
 from continuum.model_building import build_model, with_stationary_populations
 from continuum.parameters import Model
 
@@ -25,13 +22,12 @@ __all__ = [
     "ConfigurationError",
     "build_model",
     "configuration_hash",
+    "configuration_of",
     "load_model",
     "preset_names",
     "read_configuration",
     "resolved_yaml",
 ]
-
-Tree = dict[str, Any]
 
 # What may change between a checkpoint and the run that continues it.
 _NOT_IN_HASH = ("description", "duration_us")
@@ -40,8 +36,7 @@ _OUTPUT_NOT_IN_HASH = ("field_every", "checkpoint_every", "compression")
 
 def preset_names() -> tuple[str, ...]:
     """Names of the presets that ship with the package."""
-    names = [entry.name for entry in (resources.files("continuum") / "presets").iterdir()]
-    return tuple(sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml")))
+    return configuration_tree.preset_names(_presets())
 
 
 def load_model(config: str | Path, overrides: Sequence[str] = ()) -> Model:
@@ -81,16 +76,21 @@ def configuration_hash(configuration: Configuration) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def configuration_of(tree: Tree, origin: str) -> Configuration:
+    """The configuration that a tree of keys from `origin` holds; it may name a preset.
+
+    No model is built, so values may still contradict each other. Raises ConfigurationError.
+    """
+    return _validated(configuration_tree.inherited(tree, origin, _presets()), origin, ())
+
+
 def _read_and_build(config: str | Path, overrides: Sequence[str]) -> tuple[Configuration, Model]:
     source = str(config)
-    tree = _with_preset(_read(source), (source,))
+    tree = configuration_tree.read_tree(source, _presets())
     _resolve_table(tree, Path(source).parent)
-    overridden = [_assign(tree, override) for override in overrides]
+    overridden = [assign(tree, override) for override in overrides]
     _resolve_table(tree, Path())
-    try:
-        configuration = Configuration.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigurationError(explain(error, source, overridden)) from None
+    configuration = _validated(tree, source, overridden)
     try:
         configuration = with_stationary_populations(configuration)
         return configuration, build_model(configuration)
@@ -98,109 +98,15 @@ def _read_and_build(config: str | Path, overrides: Sequence[str]) -> tuple[Confi
         raise ConfigurationError(f"{source}: {error}") from error
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error and 1e-3 is a number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key_node.value!r} is given twice", key_node.start_mark
-                )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-
-
-def _parse(text: str, source: str) -> Any:
+def _validated(tree: Tree, source: str, overridden: Sequence[str]) -> Configuration:
     try:
-        return yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{source}: not valid YAML: {error}") from None
+        return Configuration.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigurationError(explain(error, Configuration, source, overridden)) from None
 
 
-def _read(source: str) -> Tree:
-    """The tree of a file, or of a preset where there is no such file."""
-    path = Path(source)
-    if path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ConfigurationError(f"{source}: not a text file: {error}") from None
-    elif source in preset_names():
-        preset = resources.files("continuum") / "presets" / f"{source}.yaml"
-        text = preset.read_text(encoding="utf-8")
-    else:
-        presets = preset_names()
-        raise ConfigurationError(
-            f"{source} is neither a file nor a preset; presets are {', '.join(presets)}"
-            f"{nearest(source, presets)}"
-        )
-    tree = _parse(text, source)
-    if not isinstance(tree, dict):
-        raise ConfigurationError(
-            f"{source}: a configuration must be a mapping of keys, got {type(tree).__name__}"
-        )
-    return tree
-
-
-def _with_preset(tree: Tree, visited: tuple[str, ...]) -> Tree:
-    """The tree laid over the preset it names, if it names one."""
-    if "preset" not in tree:
-        return tree
-    name = tree["preset"]
-    presets = preset_names()
-    if name not in presets:
-        raise ConfigurationError(
-            f"{visited[-1]}: preset = {name!r} is unknown; presets are {', '.join(presets)}"
-            f"{nearest(str(name), presets)}"
-        )
-    if name in visited:
-        raise ConfigurationError(f"presets inherit in a circle: {' -> '.join((*visited, name))}")
-    own = {key: value for key, value in tree.items() if key != "preset"}
-    return _merged(_with_preset(_read(name), (*visited, name)), own)
-
-
-def _merged(base: Tree, over: Tree) -> Tree:
-    """`over` laid on `base` (RFC 7386): mappings merge, null removes, anything else replaces."""
-    merged = dict(base)
-    for key, value in over.items():
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merged(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _assign(tree: Tree, override: str) -> str:
-    """Write `key.path=value` into the tree; return the key path."""
-    path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigurationError(f"an override must read key.path=value, got {override!r}")
-    node = tree
-    for depth, key in enumerate(keys[:-1]):
-        node = node.setdefault(key, {})
-        if not isinstance(node, dict):
-            above = ".".join(keys[: depth + 1])
-            raise ConfigurationError(
-                f"the override {override!r} reaches below {above}, which is a single value"
-            )
-    value = _parse(text, f"override {override!r}")
-    if value is None:
-        node.pop(keys[-1], None)
-    else:
-        node[keys[-1]] = value
-    return ".".join(keys)
+def _presets() -> Traversable:
+    return resources.files("continuum") / "presets"
 
 
 def _resolve_table(tree: Tree, folder: Path) -> None:

@@ -8,8 +8,6 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from continuum.configuration_schema import Configuration
-
 _LONGEST_VALUE = 60
 _REQUIREMENTS = {
     "float_type": "must be a number",
@@ -53,8 +51,10 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
 
 
-def explain(error: ValidationError, source: str, overridden: Sequence[str]) -> str:
-    """All mistakes of a validation, one a line; values given by an override are named as such."""
+def explain(
+    error: ValidationError, root: type[BaseModel], source: str, overridden: Sequence[str]
+) -> str:
+    """All mistakes in a `root`, one a line; values given by an override are named as such."""
     lines = []
     for mistake in error.errors(include_url=False):
         keys = tuple(str(part) for part in mistake["loc"] if part != "[key]")
@@ -63,38 +63,52 @@ def explain(error: ValidationError, source: str, overridden: Sequence[str]) -> s
         if any(path == given or path.startswith(f"{given}.") for given in overridden):
             origin = f"override of {source}"
         context = mistake.get("ctx", {})
-        lines.append(f"{origin}: {_sentence(mistake['type'], keys, mistake['input'], context)}")
+        sentence = _sentence(root, mistake["type"], keys, mistake["input"], context)
+        lines.append(f"{origin}: {sentence}")
     return "\n".join(lines)
 
 
-def _sentence(kind: str, keys: tuple[str, ...], value: object, context: dict[str, Any]) -> str:
+def _sentence(
+    root: type[BaseModel], kind: str, keys: tuple[str, ...], value: object, context: dict[str, Any]
+) -> str:
     path = ".".join(keys)
     if kind == "extra_forbidden":
-        allowed = list(_keys_of(_section_at(keys[:-1])))
-        near = nearest(keys[-1], allowed) or _elsewhere(keys[-1])
+        allowed = list(_keys_of(root, _section_at(root, keys[:-1])))
+        near = nearest(keys[-1], allowed) or _elsewhere(root, keys[-1])
         where = f"keys of {'.'.join(keys[:-1])}" if keys[:-1] else "top-level keys"
         return f"unknown key {path} = {shown(value)}; {where} are {', '.join(allowed)}{near}"
     if kind == "missing":
         return f"{path} is required, got nothing"
+    if kind == "value_error":
+        return f"{path}: {context['error']}"
     if kind == "string_pattern_mismatch":
         return f"{path}: a name must be of {_NAME_RULE}, got {shown(value)}"
-    requirement = _REQUIREMENTS.get(kind)
-    if requirement is None:
-        return f"{path}: {kind.replace('_', ' ')}, got {shown(value)}"
-    return str(refused(path, value, requirement.format(**context)))
+    requirement = _REQUIREMENTS.get(kind, kind.replace("_", " ")).format(**context)
+    near = ""
+    if kind == "literal_error":
+        near = nearest(str(value), _options(str(context["expected"])))
+    return str(refused(path, value, requirement, near))
 
 
-def _section_at(keys: Sequence[str]) -> type[BaseModel] | None:
+def _options(expected: str) -> list[str]:
+    return [option.strip(" '") for option in expected.replace(" or ", ",").split(",")]
+
+
+def _section_at(root: type[BaseModel], keys: Sequence[str]) -> type[BaseModel] | None:
     """The section a key path leads to; None where it leads to none."""
-    annotation: object = Configuration
+    annotation: object = root
     for key in keys:
-        annotation = _without_none(annotation)
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            field = annotation.model_fields.get(key)
+        section = _as_section(annotation)
+        if section is not None:
+            field = section.model_fields.get(key)
             annotation = field.annotation if field else None
         else:
-            arguments = typing.get_args(annotation)
+            arguments = typing.get_args(_without_none(annotation))
             annotation = arguments[-1] if arguments else None
+    return _as_section(annotation)
+
+
+def _as_section(annotation: object) -> type[BaseModel] | None:
     annotation = _without_none(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
@@ -109,17 +123,17 @@ def _without_none(annotation: object) -> object:
     return annotation
 
 
-def _keys_of(section: type[BaseModel] | None) -> Iterator[str]:
-    if section is Configuration:
+def _keys_of(root: type[BaseModel], section: type[BaseModel] | None) -> Iterator[str]:
+    if section is root:
         yield "preset"
     if section is not None:
         yield from section.model_fields
 
 
-def _elsewhere(key: str) -> str:
+def _elsewhere(root: type[BaseModel], key: str) -> str:
     """Where a key that is misplaced, not misspelt, belongs."""
-    for name in Configuration.model_fields:
-        section = _section_at((name,))
+    for name in root.model_fields:
+        section = _section_at(root, (name,))
         if section is not None and key in section.model_fields:
             return f"; did you mean '{name}.{key}'?"
     return ""
