@@ -39,6 +39,7 @@ from campaign.report_figures import coverage_figure, coverage_numbers
 from campaign.run_folder import read_state
 from continuum.atomic_file import atomic_path
 from ml.encoder import load_encoder
+from ml.metric.checks import HALF_DIAGONAL_NM
 from ml.metric.figures_of_checks import draw_relation_to_space
 
 
@@ -150,7 +151,7 @@ def space(
         click.echo(
             f"R up to 15 nm: {found.near.pearson_pairs:.3f} of pairs, "
             f"{found.near.pearson_means:.3f} of means; beyond: {found.far.pearson_pairs:.3f} of "
-            f"pairs; {path}"
+            f"pairs; beyond {HALF_DIAGONAL_NM:.1f} nm: {found.apart.pearson_pairs:.3f}; {path}"
         )
 
     one_line_errors(act)

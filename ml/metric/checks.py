@@ -22,6 +22,7 @@ from ml.metric.pair_statistics import PairCounts
 from ml.patch_set import PatchSet
 
 HALF_PATCH_NM = 15.0
+HALF_DIAGONAL_NM = 2**0.5 * HALF_PATCH_NM
 FEWEST_PAIRS = 10
 
 
@@ -52,14 +53,20 @@ class Relation:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SpatialRelation:
-    """dz against the distance of patches of one snapshot, up to half a patch and beyond."""
+    """dz against the distance of patches of one snapshot, up to half a patch and beyond.
+
+    A patch is a square: up to half its diagonal, 21.2 nm, the protein at the centre of one patch
+    may lie in a corner of the other and change the kind of it; among pairs `apart` none does.
+    """
 
     near: Relation  # dx <= 15 nm
     far: Relation
+    apart: Relation  # those of `far` with dx > 21.2 nm
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"near": self.near.as_json(), "far": self.far.as_json()}
+        parts = {"near": self.near, "far": self.far, "apart": self.apart}
+        return {name: part.as_json() for name, part in parts.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +127,16 @@ def relation_to_space(
     """
     around = np.flatnonzero(patches.central_state >= 0)
     dx, dz = pairs_of_snapshots(vectors[around], patches.subset(around))
-    near, within = dx <= HALF_PATCH_NM, dx <= longest_nm
+
+    def between(first_nm: float, last_nm: float, bins: int) -> Relation:
+        inside = (dx > first_nm) & (dx <= last_nm)
+        return relation(dx[inside], dz[inside], np.linspace(max(first_nm, 0.0), last_nm, bins + 1))
+
     return SpatialRelation(
-        near=relation(dx[near], dz[near], np.arange(0, HALF_PATCH_NM + bin_nm, bin_nm)),
-        far=relation(
-            dx[within & ~near],
-            dz[within & ~near],
-            np.arange(HALF_PATCH_NM, longest_nm + bin_nm, bin_nm),
+        near=between(-np.inf, HALF_PATCH_NM, round(HALF_PATCH_NM / bin_nm)),
+        far=between(HALF_PATCH_NM, longest_nm, round((longest_nm - HALF_PATCH_NM) / bin_nm)),
+        apart=between(
+            HALF_DIAGONAL_NM, longest_nm, round((longest_nm - HALF_DIAGONAL_NM) / bin_nm)
         ),
     )
 

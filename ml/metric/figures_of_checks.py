@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from ml.metric.checks import HALF_PATCH_NM, Relation, SimilarPatches, SpatialRelation
+from ml.metric.checks import (
+    HALF_DIAGONAL_NM,
+    HALF_PATCH_NM,
+    Relation,
+    SimilarPatches,
+    SpatialRelation,
+)
 from ml.metric.figures import TYPE_COLOURS, drawn
 from ml.patch_set import CHANNELS, NODES, PatchSet
 
@@ -89,6 +95,8 @@ def draw_relation_to_space(path: Path, relation: SpatialRelation) -> None:
         _draw_relation(axis, near, TYPE_COLOURS[0], f"dx ≤ 15 nm: {_told(near)}")
         _draw_relation(axis, far, TYPE_COLOURS[2], f"dx > 15 nm: {_told(far)}")
         axis.axvline(HALF_PATCH_NM, color="k", ls="--", lw=1, label="half a patch, 15 nm")
+        beyond = f"beyond it R {_r(relation.apart.pearson_pairs)} of pairs"
+        axis.axvline(HALF_DIAGONAL_NM, color="k", ls=":", lw=1, label=f"half a diagonal, {beyond}")
         axis.set(
             xlabel="dx, distance of the centres in one snapshot (nm)",
             ylabel="dz (units of the embedding)",
@@ -113,8 +121,9 @@ def _draw_relation(axis: Axes, relation: Relation, colour: str, label: str) -> N
 
 
 def _told(relation: Relation) -> str:
-    means, pairs = (
-        f"{value:.3f}" if np.isfinite(value) else "undefined"
-        for value in (relation.pearson_means, relation.pearson_pairs)
-    )
+    means, pairs = (_r(value) for value in (relation.pearson_means, relation.pearson_pairs))
     return f"mean ± std, R {means} of means, {pairs} of {relation.all_pairs:,} pairs"
+
+
+def _r(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "undefined"

@@ -58,6 +58,9 @@ def test_distance_that_grows_with_space_up_to_half_a_patch_is_found():
         )
     found = relation_in_space(snapshots, side_nm=1000.0)
     assert found.near.pearson_pairs == pytest.approx(1.0, abs=1e-6)
+    assert found.apart.pearson_pairs == pytest.approx(1.0, abs=1e-6)
+    assert found.apart.centre.min() > 15 * np.sqrt(2)
+    assert 0 < found.apart.all_pairs < found.far.all_pairs
 
 
 def test_relations_in_space_keep_no_snapshot():

@@ -159,7 +159,7 @@ def test_a_stage_ends_with_the_story_that_was_killed(tmp_path):
 
 def test_numbers_that_are_missing_are_told_and_so_are_all_others():
     nothing = comparisons(Results())
-    assert len(nothing) == 21
+    assert len(nothing) == 22
     assert all(each.ours is None and "Left out" in each.sentence for each in nothing)
     assert all(row[2] in ("not there yet", "none", "not there yet, whole histories")
                for row in sizes_of(Results()))  # fmt: skip

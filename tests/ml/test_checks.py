@@ -89,6 +89,14 @@ def test_a_metric_that_is_distance_in_space_correlates_fully_near_and_far():
     np.testing.assert_allclose(found.near.mean, 0.3 * found.near.centre, atol=0.3 * 0.5)
     assert found.near.centre.max() == 14.5
     assert found.far.centre.min() == 15.5
+    assert found.apart.pearson_pairs == pytest.approx(1)
+    dx, _ = pairs_of_snapshots(inner.centre_nm, inner)
+    for part, first, last in (
+        (found.near, 0, 15),
+        (found.far, 15, 60),
+        (found.apart, 15 * np.sqrt(2), 60),
+    ):
+        assert part.all_pairs == np.count_nonzero((dx > first) & (dx <= last))
 
 
 def test_a_metric_that_saturates_at_half_a_patch_correlates_near_and_not_far():
