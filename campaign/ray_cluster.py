@@ -9,7 +9,6 @@ import logging
 import os
 import secrets
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -22,20 +21,23 @@ import psutil
 
 from campaign.process_identity import ProcessIdentity, kill, marked_processes
 from continuum.atomic_file import write_atomically
+from ml.training.errors import ClusterError
+from ml.training.ray_address import (
+    TOKEN_VARIABLES,
+    check_port,
+    join,
+    one_line,
+    refresh_authentication,
+)
 
 LOGGER = logging.getLogger(__name__)
 MARK = "BILAYER_CLUSTER_OF"
 RECORD = "cluster.json"
 _OBJECT_STORE_BYTES = 512 << 20
 _LONGEST_FOLDER = 40  # unix socket names are limited to 107 characters
-_ANSWER_S = 5.0
 _SETTLE_S = 5.0
 _VITAL = ("raylet", "gcs_server")
 _IDLE_SERVICES = ("log_monitor.py", "monitor.py", "dashboard.py")
-
-
-class ClusterError(RuntimeError):
-    """There is no cluster to work on; the message says what is wrong."""
 
 
 class MissingResources(ValueError):
@@ -61,7 +63,7 @@ class Cluster:
     def check(self) -> None:
         """Raise ClusterError where the cluster is gone; Ray itself may wait for it for ever."""
         self.check_vital()
-        _check_port(self.address)
+        check_port(self.address)
         if self.node:
             _check_node(self.address, self.node)
 
@@ -90,8 +92,6 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
     saved = {name: os.environ.get(name) for name in (*added, "RAY_ADDRESS", "RAY_AUTH_TOKEN")}
     _set_environment({**dict.fromkeys(saved), **added})
     import ray
-
-    from ml.training.ray_cluster import refresh_authentication
 
     refresh_authentication()
     vital: list[psutil.Process] = []
@@ -128,7 +128,7 @@ def _start(run: Path, resources: Mapping[str, float], dashboard: bool, folder: P
             _temp_dir=str(folder),
         )
     except Exception as error:  # of no other class where a node has not come up in 30 s
-        raise ClusterError(f"a local Ray cluster does not start: {_one_line(error)}") from error
+        raise ClusterError(f"a local Ray cluster does not start: {one_line(error)}") from error
 
 
 def end_stale_cluster(run: Path) -> None:
@@ -153,29 +153,10 @@ def attached(run: Path, address: str) -> Iterator[Cluster]:
 
     Raises ClusterError where nothing answers at the address, or refuses the token.
     """
-    if address.startswith("ray://"):
-        raise ClusterError(
-            f"--address {address}: Ray Client is too slow for patches; give the address of the"
-            " cluster itself (host:port), or submit the campaign with `ray job submit`"
-        )
-    _use_token_if_there_is_one()
     os.environ.update(_QUIET)
     import ray
 
-    from ml.training.ray_cluster import refresh_authentication
-
-    refresh_authentication()
-    found = _known_address(address)
-    _check_answer(found)
-    try:
-        ray.init(
-            address=found,
-            namespace=namespace_of(run),
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
-    except (RuntimeError, ConnectionError, ValueError) as error:
-        raise ClusterError(f"no connection to Ray at {found}: {_one_line(error)}") from error
+    join(address, namespace=namespace_of(run), log_to_driver=False)
     try:
         context = ray.get_runtime_context()
         yield Cluster(str(context.gcs_address), node=context.get_node_id())
@@ -202,11 +183,10 @@ def check_resources(needed: Mapping[str, float], why: str) -> None:
 
 def environment_for_ranks(address: str) -> dict[str, str]:
     """What a process needs to connect to the cluster that this one is connected to."""
-    token = {key: os.environ[key] for key in _TOKEN_VARIABLES if key in os.environ}
+    token = {key: os.environ[key] for key in TOKEN_VARIABLES if key in os.environ}
     return {"RAY_ADDRESS": address, **token}
 
 
-_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _AS_URGENT_AS_WE_ARE = {"RAY_worker_niceness": "0"}
 # On one machine that nobody watches, Ray's looks at itself cost more than what it does for us.
 # Where the environment says otherwise (`RAY_enable_metrics_collection=1`), it is as that says.
@@ -255,67 +235,6 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def _use_token_if_there_is_one() -> None:
-    given = any(os.environ.get(name) for name in _TOKEN_VARIABLES[1:])
-    default = Path.home() / ".ray" / "auth_token"
-    if "RAY_AUTH_MODE" not in os.environ and (given or default.is_file()):
-        os.environ["RAY_AUTH_MODE"] = "token"
-    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and not given:
-        if not default.is_file():
-            raise ClusterError(
-                "RAY_AUTH_MODE is token, but there is no token: set RAY_AUTH_TOKEN_PATH, or copy"
-                f" the cluster's token to {default}"
-            )
-    elif "RAY_AUTH_MODE" not in os.environ:
-        LOGGER.warning("no Ray token is set: this works with an open cluster only")
-
-
-def _known_address(address: str) -> str:
-    """host:port of an address, which may be `auto`."""
-    if address != "auto":
-        host, colon, port = address.rpartition(":")
-        if not (colon and host and port.isdigit()):
-            raise ClusterError(f"--address must be host:port or auto, got {address!r}")
-        return address
-    from ray._private.services import canonicalize_bootstrap_address
-
-    found = canonicalize_bootstrap_address("auto")
-    if not found:
-        raise ClusterError("--address auto: no Ray cluster runs on this machine")
-    return str(found)
-
-
-def _check_answer(address: str) -> None:
-    """Raise ClusterError at once where ray.init would try for a long time, and then not say why."""
-    _check_port(address)
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
-    from ray.exceptions import AuthenticationError, RpcError
-
-    try:
-        GcsClient(address=address)
-    except AuthenticationError as error:
-        mode = os.environ.get("RAY_AUTH_MODE", "not set")
-        raise ClusterError(
-            f"the Ray cluster at {address} refuses the token (RAY_AUTH_MODE is {mode}): set"
-            " RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN to the cluster's token, or copy it to"
-            " ~/.ray/auth_token"
-        ) from error
-    except RpcError as error:
-        raise ClusterError(
-            f"what answers at {address} is no Ray cluster of this version: {_one_line(error)}"
-        ) from error
-
-
-def _check_port(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
-    except OSError as error:
-        raise ClusterError(
-            f"no Ray cluster answers at {address} ({error.strerror or error})"
-        ) from error
-
-
 def _check_node(address: str, node: str) -> None:
     import ray
 
@@ -347,8 +266,3 @@ def _end_marked(mark: str, settle_s: float = _SETTLE_S) -> None:
 def _short_temporary_folder() -> str:
     folder = tempfile.gettempdir()
     return folder if len(folder) <= _LONGEST_FOLDER else "/tmp"
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

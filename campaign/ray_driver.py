@@ -27,7 +27,6 @@ from campaign.process_identity import die_with_parent
 from campaign.ray_bridge import first_line
 from campaign.ray_cluster import (
     Cluster,
-    ClusterError,
     attached,
     check_resources,
     end_stale_cluster,
@@ -40,6 +39,7 @@ from campaign.run_lock import RunInUse, holder
 from campaign.running import carry_on, stopping_on_signals
 from campaign.shell_protocol import Shell
 from campaign.state import CampaignState, apply
+from ml.training.errors import ClusterError
 
 LOGGER = logging.getLogger(__name__)
 COORDINATOR = "coordinator"

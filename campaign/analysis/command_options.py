@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from campaign.analysis.workers import Workers
-from campaign.ray_cluster import ClusterError
 from continuum.atomic_file import write_atomically
+from ml.training.errors import ClusterError
 
 RUN = click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
 ENCODER = click.option(

@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("ray")
 
-from campaign.ray_cluster import ClusterError, own_cluster
+from campaign.ray_cluster import own_cluster
+from ml.training.errors import ClusterError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 METRICS, STATISTICS = "RAY_enable_metrics_collection", "RAY_event_stats"

@@ -13,9 +13,10 @@ import pytest
 pytest.importorskip("ray")
 
 from campaign.process_identity import kill, marked_processes
-from campaign.ray_cluster import Cluster, ClusterError
+from campaign.ray_cluster import Cluster
 from campaign.ray_local_provider import MARK, copy_here, mark_of, without_the_end
 from campaign.run_folder import read_state
+from ml.training.errors import ClusterError
 from tests.campaign.ray_laboratory import PATIENCE_S, ROOT, campaign, environment
 
 RAY = str(Path(sys.executable).parent / "ray")

@@ -129,9 +129,9 @@ def test_a_batch_beyond_the_memory_is_refused_with_code_1(tmp_path, run_folder):
 @pytest.mark.parametrize(
     ("address", "complaint"),
     [
-        ("127.0.0.1:1", "no Ray head listens at 127.0.0.1:1"),
-        ("ray://127.0.0.1:10001", "a Ray client address cannot train"),
-        ("somewhere", "must be 'auto' or host:port"),
+        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
+        ("ray://127.0.0.1:10001", "Ray Client is too slow"),
+        ("somewhere", "must be host:port or auto"),
     ],
 )
 def test_a_cluster_that_cannot_be_reached_is_named_with_code_1(

@@ -91,8 +91,8 @@ def test_a_killed_worker_is_replaced_and_two_end_as_one_undisturbed(head, tmp_pa
     assert [record.epoch for record in heard] == [0, 1, 2, 3]
     assert read_records(tmp_path / "ray" / "metrics.jsonl") == trained.records
     for ours, theirs in zip(trained.records, alone.records, strict=True):
-        assert ours.training["total"] == pytest.approx(theirs.training["total"], rel=1e-11)
-        assert ours.validation["total"] == pytest.approx(theirs.validation["total"], rel=1e-11)
+        assert ours.training["total"] == pytest.approx(theirs.training["total"], rel=1e-9)
+        assert ours.validation["total"] == pytest.approx(theirs.validation["total"], rel=1e-9)
 
 
 def test_a_search_judges_its_trials_and_goes_on_from_where_it_was(head, tmp_path, run_folder):
@@ -129,7 +129,7 @@ def test_a_process_without_the_token_is_told_so(head, tmp_path, run_folder):
         check=False,
     )
     assert result.returncode == 1, result.stderr
-    assert "error: Ray has no usable token" in result.stderr
+    assert "refuses the token (RAY_AUTH_MODE is token)" in result.stderr
     assert not (tmp_path / "encoder").exists()
 
 
