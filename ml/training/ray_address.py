@@ -62,10 +62,10 @@ def _answering(address: str) -> str:
             f"--address {address}: Ray Client is too slow for patches; give the address of the"
             " cluster itself (host:port), or submit the command with `ray job submit`"
         )
-    _use_token_if_there_is_one()
-    refresh_authentication()
     found = _known_address(address)
     check_port(found)
+    _use_token_if_there_is_one()
+    refresh_authentication()
     _check_token(found)
     return found
 

@@ -68,7 +68,9 @@ def test_an_address_that_is_none_is_refused_at_once(tmp_path, address, reason):
 
 def test_token_mode_without_a_token_is_refused_at_once(tmp_path):
     env = environment(HOME=str(tmp_path), RAY_AUTH_MODE="token")
-    error = refused(*arguments(tmp_path / "run"), "--address", "127.0.0.1:1", env=env)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        error = refused(*arguments(tmp_path / "run"), "--address", address, env=env)
     assert "RAY_AUTH_MODE is token, but there is no token" in error
 
 
