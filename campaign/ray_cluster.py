@@ -22,13 +22,7 @@ import psutil
 from campaign.process_identity import ProcessIdentity, kill, marked_processes
 from continuum.atomic_file import write_atomically
 from ml.training.errors import ClusterError
-from ml.training.ray_address import (
-    TOKEN_VARIABLES,
-    check_port,
-    join,
-    one_line,
-    refresh_authentication,
-)
+from ml.training.ray_connection import TOKEN_VARIABLES, check_port, join, start
 
 LOGGER = logging.getLogger(__name__)
 MARK = "BILAYER_CLUSTER_OF"
@@ -93,10 +87,18 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
     _set_environment({**dict.fromkeys(saved), **added})
     import ray
 
-    refresh_authentication()
     vital: list[psutil.Process] = []
     try:
-        _start(run, resources, dashboard, folder)
+        start(
+            namespace=namespace_of(run),
+            num_cpus=int(resources.get("CPU", 1)),
+            num_gpus=int(resources["GPU"]) if "GPU" in resources else None,
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            object_store_memory=_OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            _temp_dir=str(folder),
+        )
         if not dashboard:
             _end_idle_services(mark)
         vital = [p for p in marked_processes(MARK, mark) if p.name() in _VITAL]
@@ -109,26 +111,6 @@ def own_cluster(run: Path, resources: Mapping[str, float], *, dashboard: bool) -
         shutil.rmtree(folder, ignore_errors=True)
         (run / "control" / RECORD).unlink(missing_ok=True)
         _set_environment(saved)
-
-
-def _start(run: Path, resources: Mapping[str, float], dashboard: bool, folder: Path) -> None:
-    import ray
-
-    try:
-        ray.init(
-            address="local",
-            namespace=namespace_of(run),
-            num_cpus=int(resources.get("CPU", 1)),
-            num_gpus=int(resources["GPU"]) if "GPU" in resources else None,
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            object_store_memory=_OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _temp_dir=str(folder),
-        )
-    except Exception as error:  # of no other class where a node has not come up in 30 s
-        raise ClusterError(f"a local Ray cluster does not start: {one_line(error)}") from error
 
 
 def end_stale_cluster(run: Path) -> None:

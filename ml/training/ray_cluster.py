@@ -1,14 +1,12 @@
 """Joining a Ray cluster, or starting one on this machine, with errors that say what to do."""
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 
-from ml.training.errors import ClusterError
-from ml.training.ray_address import join, one_line, refresh_authentication
+from ml.training.ray_connection import join, start
 
 
 @contextmanager
@@ -24,26 +22,13 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
         return
     wanted = address or os.environ.get("RAY_ADDRESS")
     if wanted is None:
-        _start(cpus)
+        start(num_cpus=max(cpus, os.cpu_count() or 1), include_dashboard=False)
     else:
         join(wanted)
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _start(cpus: int) -> None:
-    refresh_authentication()
-    try:
-        ray.init(
-            address="local",  # or Ray joins whatever cluster it last saw on this machine
-            num_cpus=max(cpus, os.cpu_count() or 1),
-            include_dashboard=False,
-            logging_level=logging.WARNING,
-        )
-    except Exception as error:  # of no other class where a node has not come up in 30 s
-        raise ClusterError(f"a local Ray cluster does not start: {one_line(error)}") from error
 
 
 def cluster_cpus() -> float:

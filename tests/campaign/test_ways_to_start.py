@@ -90,7 +90,7 @@ def test_a_cluster_without_the_node_behind_this_process_is_gone(monkeypatch):
 def test_one_process_can_use_clusters_of_different_tokens_in_turn(tmp_path, monkeypatch):
     from ray._raylet import AuthenticationTokenLoader
 
-    from ml.training.ray_cluster import refresh_authentication
+    from ml.training.ray_connection import refresh_authentication
 
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     for token in ("1" * 64, "2" * 64):

@@ -129,7 +129,8 @@ def test_a_process_without_the_token_is_told_so(head, tmp_path, run_folder):
         check=False,
     )
     assert result.returncode == 1, result.stderr
-    assert "refuses the token (RAY_AUTH_MODE is token)" in result.stderr
+    assert "RAY_AUTH_MODE is token, but there is no token" in result.stderr
+    assert f"copy it to {tmp_path / 'none'}" in result.stderr
     assert not (tmp_path / "encoder").exists()
 
 

@@ -1,4 +1,4 @@
-"""The Ray cluster at an address, or one sentence that says why it cannot be used.
+"""Connections to Ray clusters, or one sentence that says why there is none.
 
 Ray itself tries for a long time where nothing answers or a token is wrong, and then does not say
 which.
@@ -28,7 +28,22 @@ def join(address: str, **options: Any) -> None:
     try:
         ray.init(address=found, logging_level=logging.WARNING, **options)
     except (RuntimeError, ConnectionError, ValueError) as error:
-        raise ClusterError(f"no connection to Ray at {found}: {one_line(error)}") from error
+        raise ClusterError(f"no connection to Ray at {found}: {_one_line(error)}") from error
+
+
+def start(**options: Any) -> None:
+    """Start a cluster on this machine and connect to it; `options` of ray.init.
+
+    Raises ClusterError.
+    """
+    import ray
+
+    refresh_authentication()
+    try:
+        # Not "auto", or Ray joins whatever cluster it last saw on this machine.
+        ray.init(address="local", logging_level=logging.WARNING, **options)
+    except Exception as error:  # of no other class where a node has not come up in 30 s
+        raise ClusterError(f"a local Ray cluster does not start: {_one_line(error)}") from error
 
 
 def refresh_authentication() -> None:
@@ -50,11 +65,6 @@ def check_port(address: str) -> None:
         ) from error
 
 
-def one_line(error: Exception) -> str:
-    """The first two sentences of what Ray says."""
-    return ". ".join(" ".join(str(error).split()).split(". ")[:2])
-
-
 def _answering(address: str) -> str:
     """host:port of the cluster at an address, which accepts this process."""
     if address.startswith("ray://"):
@@ -70,18 +80,25 @@ def _answering(address: str) -> str:
     return found
 
 
+def _one_line(error: Exception) -> str:
+    """The first two sentences of what Ray says."""
+    return ". ".join(" ".join(str(error).split()).split(". ")[:2])
+
+
 def _use_token_if_there_is_one() -> None:
-    given = any(os.environ.get(name) for name in TOKEN_VARIABLES[1:])
-    default = Path.home() / ".ray" / "auth_token"
-    if "RAY_AUTH_MODE" not in os.environ and (given or default.is_file()):
+    """Turn tokens on where there is one; without the one it expects, Ray ends the process."""
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(given) if given else Path.home() / ".ray" / "auth_token"
+    there = bool(os.environ.get("RAY_AUTH_TOKEN")) or (path.is_file() and path.stat().st_size > 0)
+    if "RAY_AUTH_MODE" not in os.environ and there:
         os.environ["RAY_AUTH_MODE"] = "token"
-    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and not given:
-        if not default.is_file():
-            raise ClusterError(
-                "RAY_AUTH_MODE is token, but there is no token: set RAY_AUTH_TOKEN_PATH, or copy"
-                f" the cluster's token to {default}"
-            )
-    elif "RAY_AUTH_MODE" not in os.environ:
+    mode = os.environ.get("RAY_AUTH_MODE", "not set")
+    if mode.lower() == "token" and not there:
+        raise ClusterError(
+            "RAY_AUTH_MODE is token, but there is no token: set RAY_AUTH_TOKEN_PATH to the"
+            f" cluster's, or copy it to {path}"
+        )
+    if mode == "not set":
         LOGGER.warning("no Ray token is set: this works with an open cluster only")
 
 
@@ -115,5 +132,5 @@ def _check_token(address: str) -> None:
         ) from error
     except RpcError as error:
         raise ClusterError(
-            f"what answers at {address} is no Ray cluster of this version: {one_line(error)}"
+            f"what answers at {address} is no Ray cluster of this version: {_one_line(error)}"
         ) from error
