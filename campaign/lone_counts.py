@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 RING_SPACING_NM = 0.1
 ARC_NM = 0.4  # between two points on a ring
 TABLE_NM = 0.05  # between two entries of the profiles that rings are summed over
-SAME_PLACE_NM = 1.0
+SAME_PLACE_NM = 1.5
 OUTER_NM = 8.0  # beyond it, the number of lipids tells the patch's density
 
 
@@ -137,7 +137,9 @@ def tellable_states(result: MdResult) -> set[int]:
     """States whose counts are their own.
 
     Lipids cannot tell a bead from another one in the same place, as RAS and RAF of a z complex are:
-    what they do is laid to the bead that was counted first.
+    what they do is laid to the bead that was counted first. That must hold for all that the bond
+    reaches: a few complexes with a stretched bond would share the well between the beads anew in
+    each version, and the potentials of both would drift along what only their sum fixes.
     """
     states = set(np.flatnonzero(result.counts.any(axis=(1, 2))).tolist())
     around = result.surroundings
