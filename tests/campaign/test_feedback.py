@@ -16,7 +16,14 @@ from campaign.feedback import (
     next_potentials,
     prior_counts,
 )
-from campaign.lone_counts import LoneCounts, LoneProfiles, Observation, ring_crowding
+from campaign.lone_counts import (
+    SAME_PLACE_NM,
+    LoneCounts,
+    LoneProfiles,
+    Observation,
+    ring_crowding,
+    tellable_states,
+)
 from campaign.molecular_dynamics.results import ALONE, MdResult, Surroundings, write_result
 from campaign.molecular_dynamics.results import read_result as whole
 from campaign.molecular_dynamics.settings import FeedbackLimits
@@ -272,6 +279,20 @@ def test_two_beads_in_one_place_are_one_to_the_lipids():
     assert error_kt(potentials, ZRASA) < 0.02
     np.testing.assert_array_equal(potentials.u[ZRAFA], START.potentials.u[ZRAFA])
     assert outcome.independent_frames["zRAFa"] == 0.0
+
+
+def test_a_bond_keeps_two_beads_in_one_place_or_apart():
+    """A z complex that tells of its RAF now and then lets the potentials of both beads drift."""
+    r = np.linspace(0.0, 6.0, 6001)
+    for bond in START.proteins.complexes:
+        energy_kt = bond.bond_stiffness_kt_per_nm2 / 2 * (r - bond.rest_length_nm) ** 2
+        weight = r * np.exp(-energy_kt)
+        near = weight[r < SAME_PLACE_NM].sum() / weight.sum()
+        assert near > 0.999 if bond.rest_length_nm == 0 else near < 0.001
+    for apart_nm, tells in ((SAME_PLACE_NM - 0.01, False), (SAME_PLACE_NM + 0.01, True)):
+        both = around((ZRASA, 15.0, 15.0), (ZRAFA, 15.0 + apart_nm, 15.0), counted=(0, 1))
+        result = expected_result([ZRASA, ZRAFA], 100, around=both)
+        assert tellable_states(result) == ({ZRASA, ZRAFA} if tells else {ZRASA})
 
 
 def test_too_few_counts_change_nothing():
