@@ -11,10 +11,17 @@ EPSILON, MOMENTUM = 1e-3, 0.01
 
 
 class DenseLayers(nn.Module):
-    """Hidden layers with ReLU and batch norm, then a linear layer with batch norm."""
+    """Hidden layers with ReLU and batch norm, then a linear layer with batch norm.
 
-    def __init__(self, inputs: int, hidden: Sequence[int], dimension: int) -> None:
+    With `norm_first`, ReLU follows the norm of a hidden layer: then the norm cannot amplify without
+    bound a unit that no training patch has set off.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], dimension: int, *, norm_first: bool = False
+    ) -> None:
         super().__init__()
+        self.norm_first = norm_first
         self.linears = nn.ModuleList()
         self.norms = nn.ModuleList()
         for width in (*hidden, dimension):
@@ -29,7 +36,12 @@ class DenseLayers(nn.Module):
         last = len(self.linears) - 1
         for depth, (linear, norm) in enumerate(zip(self.linears, self.norms, strict=True)):
             x = linear(x)
-            x = norm(x if depth == last else functional.relu(x))
+            if depth == last:
+                x = norm(x)
+            elif self.norm_first:
+                x = functional.relu(norm(x))
+            else:
+                x = norm(functional.relu(x))
         return x
 
 

@@ -123,7 +123,7 @@ def deployed(network: nn.Module, standardisation: Standardisation) -> DeployedNe
     if isinstance(network, InvariantNetwork):
         moments = 1 / std, -mean / std
         features = Invariants(maps, network.profiles, network.pooling, *moments)
-        dense = _folded_dense(network.dense, *_affine_of_norm(network.pooled_norm))
+        dense = _folded_dense(network.head, *_affine_of_norm(network.pooled_norm))
         return DeployedNetwork(features, dense)
     area = network.features // len(scale)
     scale, shift = scale.repeat_interleave(area), shift.repeat_interleave(area)
@@ -132,12 +132,15 @@ def deployed(network: nn.Module, standardisation: Standardisation) -> DeployedNe
 
 def _folded_dense(dense: DenseLayers, scale: Tensor, shift: Tensor) -> list[tuple[Tensor, Tensor]]:
     folded = []
-    for linear, norm in zip(dense.linears, dense.norms, strict=True):
+    last = len(dense.linears) - 1
+    for depth, (linear, norm) in enumerate(zip(dense.linears, dense.norms, strict=True)):
         weight, bias = _affine_of_linear(linear)
-        folded.append((weight * scale, bias + weight @ shift))
+        weight, bias = weight * scale, bias + weight @ shift
         scale, shift = _affine_of_norm(norm)
-    weight, bias = folded[-1]
-    folded[-1] = (weight * scale[:, None], bias * scale + shift)
+        if dense.norm_first or depth == last:
+            weight, bias = weight * scale[:, None], bias * scale + shift
+            scale, shift = torch.ones_like(scale), torch.zeros_like(shift)
+        folded.append((weight, bias))
     return folded
 
 

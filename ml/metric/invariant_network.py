@@ -24,6 +24,9 @@ from ml.metric.symmetric_pooling import ProfilePooling, RingPooling, orbit_label
 from ml.patch_set import CHANNELS, NODES
 
 _KERNEL = 3
+# Of what is pooled, in squares of standardised densities: what training patches hardly show must
+# not be amplified where proteins have gathered far more lipids than in any of them.
+_LEAST_VARIANCE = 0.1
 
 
 class InvariantNetwork(nn.Module):
@@ -46,8 +49,8 @@ class InvariantNetwork(nn.Module):
         self.profiles = ProfilePooling()
         self.pooling = RingPooling(NODES - _KERNEL + 1)
         features = self.profiles.features + filters * self.pooling.features
-        self.pooled_norm = nn.BatchNorm1d(features, eps=EPSILON, momentum=MOMENTUM)
-        self.dense = DenseLayers(features, hidden, dimension)
+        self.pooled_norm = nn.BatchNorm1d(features, eps=_LEAST_VARIANCE, momentum=MOMENTUM)
+        self.head = DenseLayers(features, hidden, dimension, norm_first=True)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images
@@ -55,7 +58,7 @@ class InvariantNetwork(nn.Module):
             x = norm(functional.relu(convolution(x)))
         x = functional.relu(self.convolutions[-1](x))
         features = torch.cat((self.profiles(images), self.pooling(x)), dim=1)
-        z: Tensor = self.dense(self.pooled_norm(features))
+        z: Tensor = self.head(self.pooled_norm(features))
         return z
 
 

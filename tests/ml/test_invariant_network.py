@@ -153,3 +153,22 @@ def test_profile_pooling_gives_the_radial_profiles():
 
     expected = torch.from_numpy(radial_profiles(x.numpy())).flatten(1)
     torch.testing.assert_close(pooled, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_what_no_training_patch_set_off_is_not_amplified():
+    """A campaign's patches may lie tens of times farther from the mean than those of training."""
+    network = build_network(SPECS[0], seed=3).train()
+    x, far = images(48), 30 * images(48)
+    for norm in (*network.norms, network.pooled_norm, *network.head.norms):
+        norm.momentum = 1.0
+    silent = network.head.linears[0]
+    with torch.no_grad():
+        inputs = []
+        hook = silent.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        network(x)
+        hook.remove()
+        silent.bias[:8] = -silent(inputs[0])[:, :8].amax(0) - 1.0
+        network(x)
+        network.eval()
+        near, away = torch.pdist(network(x)).median(), torch.pdist(network(far)).median()
+    assert 10 < away / near < 90
