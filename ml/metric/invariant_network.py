@@ -9,7 +9,7 @@ It sees a patch in two ways, and no symmetry changes what either gives:
 The convolution keeps every node: what tells kinds of patches apart are the holes that beads of
 proteins make in the lipids, of about one node, while the noise is smooth over several.
 
-Dense layers follow.
+Dense layers follow, in which ReLU comes after batch norm.
 """
 
 from collections.abc import Sequence

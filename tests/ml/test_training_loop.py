@@ -283,9 +283,9 @@ def test_two_workers_train_as_one_does_but_for_round_off(tmp_path):
     for rank in (0, 1):
         outcome = json.loads((tmp_path / f"{rank}.json").read_text())
         for ours, theirs in zip(outcome["records"], alone.records, strict=True):
-            assert ours["training"]["total"] == pytest.approx(theirs.training["total"], rel=1e-11)
+            assert ours["training"]["total"] == pytest.approx(theirs.training["total"], rel=1e-9)
             assert ours["validation"]["total"] == pytest.approx(
-                theirs.validation["total"], rel=1e-11
+                theirs.validation["total"], rel=1e-9
             )
         for name, weights in last.progress.model.state_dict().items():
             # Adam turns round-off into steps where a gradient is 0, as of a bias before the norm.
