@@ -81,8 +81,8 @@ def _answering(address: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """The first two sentences of what Ray says."""
-    return ". ".join(" ".join(str(error).split()).split(". ")[:2])
+    """The first two sentences of what Ray says, or the name of an error that says nothing."""
+    return ". ".join(" ".join(str(error).split()).split(". ")[:2]) or type(error).__name__
 
 
 def _use_token_if_there_is_one() -> None:
