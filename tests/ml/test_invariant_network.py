@@ -172,3 +172,20 @@ def test_what_no_training_patch_set_off_is_not_amplified():
         network.eval()
         near, away = torch.pdist(network(x)).median(), torch.pdist(network(far)).median()
     assert 10 < away / near < 90
+
+
+def test_maps_that_no_training_patch_set_off_are_not_amplified():
+    network = build_network(SPECS[0], seed=3).train()
+    x, far = images(48), 30 * images(48)
+    for norm in (*network.norms, network.pooled_norm, *network.head.norms):
+        norm.momentum = 1.0
+    silent, inputs = network.convolutions[1], []
+    hook = silent.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    with torch.no_grad():
+        network(x)
+        hook.remove()
+        silent.bias[:] = -silent(inputs[0]).amax((0, 2, 3)) - 1.0
+        network(x)
+        network.eval()
+        near, away = torch.pdist(network(x)).median(), torch.pdist(network(far)).median()
+    assert 10 < away / near < 120
