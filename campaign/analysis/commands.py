@@ -147,11 +147,14 @@ def space(
         found = relation_in_space(snapshots, side_nm)
         told = {"run": str(run), "encoder_version": load_encoder(chosen).version}
         path = report(out, run, "space", {**told, **found.as_json()})
-        draw_relation_to_space(path, found)
+        relation, interval = found.relation, found.interval_of_near
+        draw_relation_to_space(path, relation)
+        sure = "" if interval is None else f" (95 %: {interval[0]:.3f} to {interval[1]:.3f})"
         click.echo(
-            f"R up to 15 nm: {found.near.pearson_pairs:.3f} of pairs, "
-            f"{found.near.pearson_means:.3f} of means; beyond: {found.far.pearson_pairs:.3f} of "
-            f"pairs; beyond {HALF_DIAGONAL_NM:.1f} nm: {found.apart.pearson_pairs:.3f}; {path}"
+            f"R up to 15 nm: {relation.near.pearson_pairs:.3f} of pairs, "
+            f"{relation.near.pearson_means:.3f} of means{sure}; beyond: "
+            f"{relation.far.pearson_pairs:.3f} of pairs; beyond {HALF_DIAGONAL_NM:.1f} nm: "
+            f"{relation.apart.pearson_pairs:.3f}; {path}"
         )
 
     one_line_errors(act)

@@ -58,18 +58,13 @@ def patch_files(
     begin, end = 0, len(files)
     if first_us > 0:
         begin = bisect_left(files, first_us - SAME_US, key=read_time_us)
-    if last_us < math.inf:
-        end = bisect_right(files, last_us + SAME_US, key=read_time_us)
     if begin == len(files):
         raise AnalysisError(
             f"{folder} holds no patch files from {first_us:g} µs on, its {len(files)} end at "
             f"{read_time_us(files[-1]):g} µs: lower --first-us"
         )
-    end = (
-        len(files)
-        if last_us == math.inf
-        else bisect_right(files, last_us + SAME_US, key=read_time_us)
-    )
+    if last_us < math.inf:
+        end = bisect_right(files, last_us + SAME_US, key=read_time_us)
     if end <= begin:
         raise AnalysisError(f"{folder} holds no patch files from {first_us:g} to {last_us:g} µs")
     return files[begin:end:every]

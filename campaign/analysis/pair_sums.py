@@ -4,6 +4,7 @@ Pairs are added block by block and never kept, so memory does not grow with thei
 sampled. Bins are of equal width; the first edge counts, and the last.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba as nb
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from ml.metric.checks import Relation, relation_of_sums
 
 Array = NDArray[np.float64]
+
+FEWEST_BLOCKS = 8
 
 
 class PairSums:
@@ -37,8 +40,36 @@ class PairSums:
         n, x, z, xx, zz, xz = self._sums
         spread = (n * xx - x * x) * (n * zz - z * z)
         r = (n * xz - x * z) / np.sqrt(spread) if n > 1 and spread > 0 else float("nan")
-        pairs, total, squares = self._by_bin
-        return relation_of_sums(self._edges, pairs.astype(np.int64), total, squares, float(r))
+        return self._relation(self._by_bin, float(r))
+
+    def interval_of_means(
+        self, blocks: Sequence["PairSums"], *, resamples: int = 400, seed: int = 0
+    ) -> tuple[float, float] | None:
+        """95 % interval of `pearson_means` where `blocks`, of the same bins, are drawn anew.
+
+        None with fewer than FEWEST_BLOCKS of them.
+        """
+        if len(blocks) < FEWEST_BLOCKS:
+            return None
+        by_block = np.array([block._by_bin for block in blocks])
+        generator = np.random.Generator(np.random.Philox(key=seed))
+        found = []
+        for _ in range(resamples):
+            drawn = by_block[generator.integers(len(blocks), size=len(blocks))].sum(axis=0)
+            found.append(self._relation(drawn, float("nan")).pearson_means)
+        low, high = np.nanpercentile(found, [2.5, 97.5])
+        return float(low), float(high)
+
+    def __iadd__(self, other: "PairSums") -> "PairSums":
+        """Add all pairs of another one of the same bins."""
+        self._by_bin += other._by_bin
+        self._sums += other._sums
+        self.seen += other.seen
+        return self
+
+    def _relation(self, by_bin: Array, r: float) -> Relation:
+        pairs, total, squares = by_bin
+        return relation_of_sums(self._edges, pairs.astype(np.int64), total, squares, r)
 
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)

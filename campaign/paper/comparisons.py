@@ -152,6 +152,8 @@ def _relations(results: Results) -> list[Comparison]:
         )  # fmt: skip
 
     few = "Bins with few pairs weigh as much as full ones, and this run has few patches."
+    before = results.value("space_before", "interval_of_near")
+    sure = "" if not before else f"Its 95 % interval is {before[0]:.2f} to {before[1]:.2f}. "
     share = results.number("metric", "dz_dmu_near", "share_of_pairs")
     time = "up_to_0.5_us"
     pairs = results.number("decorrelation", "pearson_r", time, "linear")
@@ -165,7 +167,7 @@ def _relations(results: Results) -> list[Comparison]:
             why="How far patches move apart follows from how far the campaign has drifted.",
         ),
         r("R of dz with dx up to 15 nm, before", "figure 7 a", 0.919, ("space_before", "near"),
-          f"{few} The paper does not say which patches its R is of."),
+          f"{sure}{few} The paper does not say which patches its R is of."),
         r("R of dz with dx up to 15 nm, campaign", "figure 7 a", 0.919, ("space", "near"),
           f"{few} Where PAP6 has gathered, it peaks at the centre of one patch and beside that of "
           "another 3 nm away, so that neighbours differ more than overlap would have it."),
@@ -178,7 +180,8 @@ def _relations(results: Results) -> list[Comparison]:
             note="Lags up to 0.5 µs, where the paper's curve flattens. "
             + LIKE_FOR_LIKE.format(pairs="unknown" if pairs is None else f"{pairs:.3f}"),
         ),
-        _decorrelation(results),
+        _decorrelation(results, "decorrelation_before", "under the first potentials"),
+        _decorrelation(results, "decorrelation", "under the campaign's last potentials"),
     ]  # fmt: skip
 
 
@@ -194,19 +197,19 @@ def _beyond_half_a_patch(results: Results) -> Comparison:
     )  # fmt: skip
 
 
-def _decorrelation(results: Results) -> Comparison:
+def _decorrelation(results: Results, stage: str, when: str) -> Comparison:
     """Agrees within 0.15 µs, as a time is read off a curve, or where our interval holds it."""
     paper, tolerance = 0.5, 0.15
 
     def number(*path: str) -> float | None:
-        return results.number("decorrelation", *path)
+        return results.number(stage, *path)
 
     ours, low, high = (number("fitted_us", name) for name in ("value", "low", "high"))
     told = []
     if ours is not None and low is not None and high is not None:
         tolerance = max(tolerance, abs(ours - paper)) if low <= paper <= high else tolerance
         told.append(f"Its 95 % interval is {low:.2f} to {high:.2f} µs.")
-    modes = results.value("decorrelation", "composition_modes_us")
+    modes = results.value(stage, "composition_modes_us")
     if modes:
         told.append(f"Linear theory's modes of a patch: {modes[-1]:.2f} to {modes[0]:.2f} µs.")
     nodes, difference = (number("composition", name) for name in ("nodes_us", "largest_difference"))
@@ -214,6 +217,12 @@ def _decorrelation(results: Results) -> Comparison:
         told.append(
             f"The same theory forgets the densities of single nodes in {nodes:.2f} µs, and mean "
             f"concentrations follow it within {100 * difference:.0f} % of their plateau, unfitted."
+        )
+    if modes and high is not None and high < modes[-1]:
+        told.append(
+            "Ours is shorter than every mode although mean concentrations keep to theory: it is of "
+            "lipids that have gathered next to proteins, whose maxima the metric sees, and which "
+            "theory leaves out."
         )
     slow, share = (number(name, "value") for name in ("slow_us", "slow_share"))
     if slow is not None and share is not None:
@@ -223,11 +232,11 @@ def _decorrelation(results: Results) -> Comparison:
             "change state and meet: our curve goes on rising where the paper's looks flat."
         )
     return Comparison(
-        name="decorrelation time", where="3.3.4", paper=paper, unit=" µs", tolerance=tolerance,
-        ours=ours,
+        name=f"decorrelation time {when}", where="3.3.4", paper=paper, unit=" µs",
+        tolerance=tolerance, ours=ours,
         why="The paper reads its time off the curve and expects less than the diffusive estimate "
         "of 0.526 µs, since proteins move and the noise is fast; ours is a fit.",
-        note=" ".join([*told, *(results.value("decorrelation", "notes") or [])]),
+        note=" ".join([*told, *(results.value(stage, "notes") or [])]),
     )  # fmt: skip
 
 

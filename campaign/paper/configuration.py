@@ -50,8 +50,8 @@ class PaperConfig(Section):
 
     `pre_campaign` and `post_campaign` are configurations of continuum, `training` one of
     `ml train metric`, `campaign` one of campaign; the membrane after the campaign takes the
-    potentials that the campaign ended with. Times before `first_us` are left out of pre- and
-    post-campaign, while lipids gather around proteins.
+    potentials that the campaign ended with, and is run once more with its own. Times before
+    `first_us` are left out of pre- and post-campaign, while lipids gather around proteins.
     """
 
     description: str = ""

@@ -39,6 +39,10 @@ _FIGURES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
                 "analyses/decorrelation.png",
                 "b and c, within histories after the campaign; their mean concentrations.",
             ),
+            (
+                "analyses/before/decorrelation.png",
+                "The same under the first potentials, which the metric has learned from.",
+            ),
         ),
     ),
     (

@@ -23,6 +23,7 @@ class Results:
     space_before: Json = field(default_factory=dict)
     coverage: Json = field(default_factory=dict)
     decorrelation: Json = field(default_factory=dict)
+    decorrelation_before: Json = field(default_factory=dict)
 
     def value(self, *path: str | int) -> Any:
         """What stands at a path, such as ("metric", "criteria", "auc"); None where it does not."""
@@ -49,6 +50,7 @@ _PLACES = {
     "encoder": "training/encoder/encoder.json",
     "campaign": "campaign/report/report.json",
     "space_before": "analyses/before/space.json",
+    "decorrelation_before": "analyses/before/decorrelation.json",
     **{
         name: f"analyses/{name}.json"
         for name in ("metric", "drift", "space", "coverage", "decorrelation")

@@ -20,6 +20,9 @@ from continuum.parameter_versions import latest_version, version_path
 
 Words = list[str]
 
+# Analyses of the campaign or what follows it that are also made of a membrane before it.
+_BEFORE = {"space": "pre-campaign", "decorrelation": "histories-before"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -59,13 +62,14 @@ def stages_of(config: PaperConfig) -> list[Stage]:
     """All stages in their order."""
     search = [Stage(name="search", what="search for models", commands=_search)]
     return [
-        Stage(name="pre-campaign", what="membrane before the campaign", commands=_pre_campaign),
+        _membrane("pre-campaign", "membrane before the campaign"),
         Stage(name="training", what="training of the metric", commands=_training),
         Stage(name="evaluation", what="the metric on its own data", commands=_evaluation),
         Stage(name="table1", what="table 1", commands=_table1),
         *(search if config.search.trials else []),
         Stage(name="campaign", what="the campaign", commands=_campaign),
-        Stage(name="post-campaign", what="membrane after the campaign", commands=_post_campaign),
+        _membrane("post-campaign", "membrane after the campaign"),
+        _membrane("histories-before", "the same under the first potentials"),
         *(
             Stage(name=f"analysis-{name}", what=f"analysis: {name}", commands=_analysis(name))
             for name in ("metric", "drift", "space", "coverage", "feedback", "decorrelation")
@@ -87,6 +91,7 @@ def configurations(place: Place) -> dict[str, str]:
         "training": place.file("training", {**config.training, "data": data}),
         "campaign": place.file("campaign", {**config.campaign, "encoder": encoder}),
         "post-campaign": place.file("post-campaign", _after_campaign(place)),
+        "histories-before": place.file("histories-before", config.post_campaign),
     }
 
 
@@ -100,22 +105,17 @@ def _after_campaign(place: Place) -> dict[str, object]:
     return tree
 
 
-def _pre_campaign(place: Place) -> list[Words]:
-    return [_membrane(place, "pre-campaign")]
+def _membrane(name: str, what: str) -> Stage:
+    def words(place: Place) -> list[Words]:
+        ranks = place.config.ranks
+        python = [sys.executable, "-m", "continuum"]
+        if ranks > 1:
+            python = [shutil.which("mpiexec") or "mpiexec", "-n", str(ranks), *python]
+        if _begun(place.out / name, "run.json"):
+            return [[*python, "resume", place.folder(name)]]
+        return [[*python, "run", configurations(place)[name], "--out", place.folder(name)]]
 
-
-def _post_campaign(place: Place) -> list[Words]:
-    return [_membrane(place, "post-campaign")]
-
-
-def _membrane(place: Place, name: str) -> Words:
-    ranks = place.config.ranks
-    python = [sys.executable, "-m", "continuum"]
-    if ranks > 1:
-        python = [shutil.which("mpiexec") or "mpiexec", "-n", str(ranks), *python]
-    if _begun(place.out / name, "run.json"):
-        return [*python, "resume", place.folder(name)]
-    return [*python, "run", configurations(place)[name], "--out", place.folder(name)]
+    return Stage(name=name, what=what, commands=words)
 
 
 def _begun(folder: Path, mark: str) -> bool:
@@ -203,8 +203,8 @@ def _analysis(name: str) -> Callable[[Place], list[Words]]:
         }
         out = ["--out", place.folder("analyses")]
         commands = [[*_campaign_words(), "analyse", name, *by_name[name], *out]]
-        if name == "space":
-            before = [place.folder("pre-campaign"), *by_name[name][1:]]
+        if name in _BEFORE:
+            before = [place.folder(_BEFORE[name]), *by_name[name][1:]]
             out = ["--out", place.folder("analyses/before")]
             commands.append([*_campaign_words(), "analyse", name, *before, *out])
         return commands

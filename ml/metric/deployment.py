@@ -4,6 +4,8 @@ Standardisation and every batch norm are folded into the affine map that follows
 one before it), which is exact because no convolution pads; a separable layer is one convolution.
 """
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -70,15 +72,14 @@ class Invariants(nn.Module):
 
     def compiled(self, density: Tensor) -> Tensor:
         """The same on a CPU, several times as fast."""
-        return torch.from_numpy(invariant_features(density.numpy(), self._folded()))
+        return torch.from_numpy(invariant_features(density.numpy(), self._folded))
 
+    @cached_property
     def _folded(self) -> FoldedConvolutions:
         mixing, symmetric = (kernel.numpy() for kernel in self.convolutions.kernels)
         mixing_bias, bias = (bias.numpy() for bias in self.convolutions.biases)
         orbits = symmetric[:, :, [1, 0, 0], [1, 1, 0]]
-        return FoldedConvolutions(
-            mixing=mixing[:, :, 0, 0], mixing_bias=mixing_bias, orbits=orbits, bias=bias
-        )
+        return FoldedConvolutions.of(mixing[:, :, 0, 0], mixing_bias, orbits, bias)
 
 
 class DeployedNetwork(nn.Module):

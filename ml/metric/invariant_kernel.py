@@ -3,6 +3,7 @@
 The same as `ProfilePooling` and `RingPooling` after the two convolutions of `InvariantNetwork`,
 standardisation and batch norm folded in, patch by patch within the nearest caches. A symmetric
 kernel of 3x3 has three weights, so the convolution sums neighbours first and multiplies after.
+Filters go by twos, which load what they share once.
 """
 
 from dataclasses import dataclass
@@ -24,16 +25,37 @@ Steps = NDArray[np.uint64]
 Starts = NDArray[np.int64]
 
 _BLOCK = 432  # nodes of all filters and sums, which the first cache holds
+_ALIGNED = 8  # numbers: rows of a multiple of these lie on the bounds of vector registers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FoldedConvolutions:
-    """Both convolutions, of densities in nm⁻²; F₁ and F₂ filters."""
+    """Both convolutions, of densities in nm⁻²; F₁ and F₂ filters, an odd one made even by zeros."""
 
+    filters: int  # of the second, without zeros
     mixing: Floats  # (F₁, C)
     mixing_bias: Floats  # (F₁,)
     orbits: Floats  # (F₂, F₁, 3) of the centre, each edge and each corner of a kernel
     bias: Floats  # (F₂,)
+
+    @classmethod
+    def of(
+        cls, mixing: Floats, mixing_bias: Floats, orbits: Floats, bias: Floats
+    ) -> "FoldedConvolutions":
+        """Of filters of any number."""
+        return cls(
+            filters=len(bias),
+            mixing=_even(mixing, axes=1),
+            mixing_bias=_even(mixing_bias, axes=1),
+            orbits=_even(orbits, axes=2),
+            bias=_even(bias, axes=1),
+        )
+
+
+def _even(x: Floats, axes: int) -> Floats:
+    """Its first `axes` axes of even length, by zeros at their ends."""
+    odd = [length % 2 if axis < axes else 0 for axis, length in enumerate(x.shape)]
+    return np.pad(x, [(0, more) for more in odd])
 
 
 def invariant_features(density: Floats, convolutions: FoldedConvolutions) -> Floats:
@@ -42,12 +64,13 @@ def invariant_features(density: Floats, convolutions: FoldedConvolutions) -> Flo
     profile_steps, profile_starts = steps_of_profiles()
     ring_steps, ring_starts = steps_of_rings(side - 2, side)
     profiles = 2 * PROFILE_CHANNELS * (len(profile_starts) - 1)
-    pooled = 2 * len(convolutions.bias) * (len(ring_starts) - 1)
+    pooled = 2 * convolutions.filters * (len(ring_starts) - 1)
     features = np.empty((count, profiles + pooled), np.float32)
     _fill_features(
         features,
         np.ascontiguousarray(density).reshape(count, channels, side**2),
         side,
+        convolutions.filters,
         convolutions.mixing,
         convolutions.mixing_bias,
         convolutions.orbits,
@@ -65,6 +88,7 @@ def _fill_features(
     features: Floats,  # (N, 8 x 38 + F₂ x 2 rings), written
     density: Floats,  # (N, C, n x n)
     side: int,  # n
+    filters: int,  # F₂ without zeros; below, F₁ and F₂ are even
     mixing: Floats,  # (F₁, C)
     mixing_bias: Floats,  # (F₁,)
     orbits: Floats,  # (F₂, F₁, 3)
@@ -75,9 +99,10 @@ def _fill_features(
     ring_starts: Starts,
 ) -> None:
     profiles, rings = 2 * (len(profile_starts) - 1), len(ring_starts) - 1
-    mixed = np.empty((len(mixing), side**2), np.float32)
+    length = _aligned((side - 2) * side - 2)
+    mixed = np.zeros((len(mixing), _aligned(length + 2 * side + 2)), np.float32)
     around = np.empty((2, len(mixing), _BLOCK), np.float32)
-    maps = np.empty((len(orbits), (side - 2) * side - 2), np.float32)
+    maps = np.empty((len(orbits), length), np.float32)
     for patch in range(len(density)):
         image = density[patch]
         first, second = np.split(features[patch], [PROFILE_CHANNELS * profiles])
@@ -89,41 +114,49 @@ def _fill_features(
         )
         _mix(mixed, image, mixing, mixing_bias)
         _convolve(maps, mixed, side, around, orbits, bias)
-        _pool(second.reshape(len(orbits), 2 * rings), maps, side, ring_steps, ring_starts)
+        _pool(second.reshape(filters, 2 * rings), maps, side, ring_steps, ring_starts)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _aligned(numbers: int) -> int:
+    return -(-numbers // _ALIGNED) * _ALIGNED
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _mix(
-    mixed: Floats,  # (F₁, nodes), written
+    mixed: Floats,  # (F₁, at least nodes), written
     image: Floats,  # (C, nodes)
     mixing: Floats,  # (F₁, C)
     bias: Floats,  # (F₁,)
 ) -> None:
-    """max(0, M x + b), block by block of nodes, two channels at a time."""
-    for start in range(0, mixed.shape[1], _BLOCK):
-        block = slice(start, start + _BLOCK)
-        for f in range(len(mixed)):
-            out = mixed[f, block]
-            out[:] = bias[f]
+    """max(0, M x + b), block by block of nodes, two filters and two channels at a time."""
+    nodes = image.shape[1]
+    for start in range(0, nodes, _BLOCK):
+        block = slice(start, min(start + _BLOCK, nodes))
+        for f in range(0, len(mixed), 2):
+            first, second = mixed[f, block], mixed[f + 1, block]
+            first[:], second[:] = bias[f], bias[f + 1]
             for c in range(0, len(image), 2):
                 a, b = mixing[f, c], mixing[f, c + 1]
+                p, q = mixing[f + 1, c], mixing[f + 1, c + 1]
                 x, y = image[c, block], image[c + 1, block]
-                for node in range(len(out)):
-                    out[node] += a * x[node] + b * y[node]
-            for node in range(len(out)):
-                out[node] = larger(out[node], np.float32(0.0))
+                for node in range(len(first)):
+                    first[node] += a * x[node] + b * y[node]
+                    second[node] += p * x[node] + q * y[node]
+            _rectify(first)
+            _rectify(second)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _convolve(
-    maps: Floats,  # (F₂, (n - 2) n - 2), written: rows of n of which the last two mean nothing
-    mixed: Floats,  # (F₁, n x n)
+    maps: Floats,  # (F₂, at least (n - 2) n - 2), written: rows of n of which two mean nothing
+    mixed: Floats,  # (F₁, at least maps' nodes + 2 n + 2)
     side: int,  # n
     around: Floats,  # (2, F₁, block), scratch: sums over the edges and the corners of kernels
     orbits: Floats,  # (F₂, F₁, 3)
     bias: Floats,  # (F₂,)
 ) -> None:
-    """max(0, the symmetric convolution + bias), block by block of nodes."""
+    """max(0, the symmetric convolution + bias), block by block of nodes, two filters at a time."""
     nodes, block = maps.shape[1], around.shape[2]
     for start in range(0, nodes, block):
         length = min(block, nodes - start)
@@ -135,23 +168,31 @@ def _convolve(
             for j in range(length):
                 edges[j] = (above[j + 1] + below[j + 1]) + (middle[j] + middle[j + 2])
                 corners[j] = (above[j] + below[j]) + (above[j + 2] + below[j + 2])
-        for f in range(len(maps)):
-            out = maps[f, start : start + length]
-            out[:] = bias[f]
+        for f in range(0, len(maps), 2):
+            first, second = maps[f, start : start + length], maps[f + 1, start : start + length]
+            first[:], second[:] = bias[f], bias[f + 1]
             for c in range(len(mixed)):
-                centre, edge, corner = orbits[f, c, 0], orbits[f, c, 1], orbits[f, c, 2]
+                a0, a1, a2 = orbits[f, c, 0], orbits[f, c, 1], orbits[f, c, 2]
+                b0, b1, b2 = orbits[f + 1, c, 0], orbits[f + 1, c, 1], orbits[f + 1, c, 2]
                 middle = mixed[c, start + side + 1 : start + side + 1 + length]
                 edges, corners = around[0, c], around[1, c]
                 for j in range(length):
-                    out[j] += centre * middle[j] + edge * edges[j] + corner * corners[j]
-            for j in range(length):
-                out[j] = larger(out[j], np.float32(0.0))
+                    first[j] += a0 * middle[j] + a1 * edges[j] + a2 * corners[j]
+                    second[j] += b0 * middle[j] + b1 * edges[j] + b2 * corners[j]
+            _rectify(first)
+            _rectify(second)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _rectify(x: Floats) -> None:
+    for j in range(len(x)):
+        x[j] = larger(x[j], np.float32(0.0))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pool(
     pooled: Floats,  # (F₂, 2 rings), written
-    maps: Floats,  # (F₂, nodes), rows of n
+    maps: Floats,  # (at least F₂, nodes), rows of n
     side: int,  # n
     steps: Steps,  # (M, 2) of `steps_of_rings`
     starts: Starts,  # (rings + 1,)
@@ -159,7 +200,7 @@ def _pool(
     """The mean and the maximum over each ring."""
     rings = len(starts) - 1
     middle = np.uint64((side // 2 - 1) * (side + 1))
-    for f in range(len(maps)):
+    for f in range(len(pooled)):
         x = maps[f]
         pooled[f, 0] = pooled[f, rings] = x[middle]
         for ring in range(1, rings):

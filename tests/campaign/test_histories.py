@@ -1,3 +1,4 @@
+import dataclasses
 import weakref
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_distance_that_grows_with_space_up_to_half_a_patch_is_found():
                 z=z,
             )
         )
-    found = relation_in_space(snapshots, side_nm=1000.0)
+    found = relation_in_space(snapshots, side_nm=1000.0).relation
     assert found.near.pearson_pairs == pytest.approx(1.0, abs=1e-6)
     assert found.apart.pearson_pairs == pytest.approx(1.0, abs=1e-6)
     assert found.apart.centre.min() > 15 * np.sqrt(2)
@@ -74,6 +75,25 @@ def test_relations_in_space_keep_no_snapshot():
             assert alive <= 2  # this one, and the last one in the loop that takes them
             yield snapshot
 
-    found = relation_in_space(stream(), side_nm=100.0)
+    found = relation_in_space(stream(), side_nm=100.0).relation
     assert found.near.all_pairs + found.far.all_pairs > 0
     assert len(seen) == 30
+
+
+def test_the_interval_of_r_in_space_is_what_repeated_runs_scatter_by():
+    def found(seed):
+        snapshots = []
+        for index in range(40):
+            one = embedded(index, slots=range(40), seed=seed)
+            noise = np.random.default_rng([seed, index, 1]).normal(0, 12, (40, 9))
+            noise[:, :2] += one.centre_nm
+            changed = {"z": noise.astype(np.float32), "time_us": 5.0 * index}
+            snapshots.append(dataclasses.replace(one, **changed))
+        return relation_in_space(snapshots, side_nm=200.0)
+
+    runs = [found(seed) for seed in range(24)]
+    r = np.array([run.relation.near.pearson_means for run in runs])
+    low, high = np.array([run.interval_of_near for run in runs]).T
+    assert np.mean((high - low) / 3.92) == pytest.approx(r.std(), rel=0.5)
+    assert np.mean((low <= r.mean()) & (r.mean() <= high)) > 0.75
+    assert relation_in_space([embedded(0)] * 9, side_nm=200.0).interval_of_near is None

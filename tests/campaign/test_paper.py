@@ -78,16 +78,16 @@ def test_a_story_goes_on_after_the_stage_that_failed(place, monkeypatch):
     with pytest.raises(command.click.ClickException, match="training of the metric failed"):
         command.tell(place)
     assert len(ran) == 2
-    assert "1 of 12" in (place.out / "index.html").read_text()
+    assert "1 of 13" in (place.out / "index.html").read_text()
     monkeypatch.setattr(command, "_run", lambda words: run(words, broken=()))
     with pytest.raises(command.click.ClickException, match="the campaign is stopped"):
         command.tell(place)
     assert "train" in ran[2]
     assert len(ran) == 2 + 5  # the membrane is not repeated, the campaign has two commands
     command.tell(place)
-    assert len(ran) == 7 + 2 + 8
+    assert len(ran) == 7 + 2 + 10
     command.tell(place)
-    assert len(ran) == 17
+    assert len(ran) == 19
     told = json.loads((place.out / "stages" / "training.json").read_text())["commands"]
     assert told == ["python -m ml train metric configurations/training.yaml --out training"]
 
@@ -159,7 +159,7 @@ def test_a_stage_ends_with_the_story_that_was_killed(tmp_path):
 
 def test_numbers_that_are_missing_are_told_and_so_are_all_others():
     nothing = comparisons(Results())
-    assert len(nothing) == 22
+    assert len(nothing) == 23
     assert all(each.ours is None and "Left out" in each.sentence for each in nothing)
     assert all(row[2] in ("not there yet", "none", "not there yet, whole histories")
                for row in sizes_of(Results()))  # fmt: skip
@@ -187,14 +187,22 @@ def test_what_differs_says_why(wanted, ours, agrees, start):
     assert found.sentence.startswith(start)
 
 
-def test_a_decorrelation_time_agrees_where_its_interval_holds_the_papers():
+@pytest.mark.parametrize(
+    ("stage", "when"),
+    [
+        ("decorrelation_before", "under the first potentials"),
+        ("decorrelation", "under the campaign's last potentials"),
+    ],
+)
+def test_a_decorrelation_time_agrees_where_its_interval_holds_the_papers(stage, when):
     def told(low, high, value=0.3):
         found = {"fitted_us": {"value": value, "low": low, "high": high}}
         slow = {"slow_us": {"value": 7.0}, "slow_share": {"value": 0.8}, "notes": ["Short."]}
         theory = {"composition": {"nodes_us": 0.58, "largest_difference": 0.021}}
-        results = Results(decorrelation=found | slow | theory)
+        theory["composition_modes_us"] = [1.2, 0.35]
+        results = Results(**{stage: found | slow | theory})
         by_name = {each.name: each for each in comparisons(results)}
-        return by_name["decorrelation time"]
+        return by_name[f"decorrelation time {when}"]
 
     assert told(0.2, 0.6).agrees
     assert not told(0.2, 0.45).agrees
@@ -202,6 +210,9 @@ def test_a_decorrelation_time_agrees_where_its_interval_holds_the_papers():
     assert not told(0.6, 0.8, value=0.7).agrees
     assert "in 0.58 µs, and mean concentrations follow it within 2 %" in told(0.2, 0.6).sentence
     assert "7.0 µs for 80 % of the square of dz" in told(0.2, 0.45).sentence
+    assert "modes of a patch: 0.35 to 1.20 µs" in told(0.2, 0.6).sentence
+    assert "shorter than every mode" in told(0.2, 0.34).sentence
+    assert "shorter than every mode" not in told(0.2, 0.36).sentence
     assert told(0.2, 0.6).sentence.endswith("Short.")
 
 
