@@ -127,6 +127,8 @@ def test_the_membrane_after_takes_the_potentials_that_the_campaign_ended_with(pl
     path = configurations(place)["post-campaign"]
     assert "v000002.h5" in Path(path).read_text()
     assert load_model(path).potentials.u == pytest.approx(model.potentials.u)
+    before = Path(configurations(place)["histories-before"]).read_text()
+    assert before == Path(path).read_text().partition("potentials:\n  table:")[0]
 
 
 def test_a_cluster_is_for_every_stage_that_can_use_one(tmp_path):
@@ -242,6 +244,25 @@ def test_table1_takes_its_overrides_to_every_row(tmp_path):
     words = words_of(Place(out=tmp_path, config=config), "table1")[0]
     given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
     assert given == ["training.threads=1", "loss.transforms=2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
+        ("space", ["campaign", "pre-campaign"]),
+        ("decorrelation", ["post-campaign", "histories-before"]),
+    ],
+)
+def test_what_is_analysed_before_and_after_is_read_from_both_places(place, name, runs):
+    commands = words_of(place, f"analysis-{name}")
+    folders = [Path(words[words.index("--out") + 1]) for words in commands]
+    for number, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        (folder / f"{name}.json").write_text(json.dumps({"number": number}))
+    results = read_results(place.out)
+    assert results.number(name, "number") == 0
+    assert results.number(f"{name}_before", "number") == 1
+    assert [Path(words[5]).name for words in commands] == runs
 
 
 def test_results_are_read_from_where_stages_leave_them(tmp_path):

@@ -85,6 +85,7 @@ def test_the_compiled_features_are_those_of_torch(run_folder, widths):
         expected = features.by_torch(density)
         assert float((expected.std(0) > 0).float().mean()) > 0.7
         torch.testing.assert_close(features.compiled(density), expected, rtol=1e-5, atol=1e-5)
+    assert all(width % 2 == 0 for width in features._folded.orbits.shape[:2])
 
 
 def test_deploying_leaves_the_trained_network_alone(run_folder):
