@@ -151,9 +151,13 @@ def _relations(results: Results) -> list[Comparison]:
             wanted="at least", why=why, note=note,
         )  # fmt: skip
 
+    def sure(stage: str) -> str:
+        interval = results.value(stage, "interval_of_near")
+        return (
+            "" if not interval else f"Its 95 % interval is {interval[0]:.2f} to {interval[1]:.2f}. "
+        )
+
     few = "Bins with few pairs weigh as much as full ones, and this run has few patches."
-    before = results.value("space_before", "interval_of_near")
-    sure = "" if not before else f"Its 95 % interval is {before[0]:.2f} to {before[1]:.2f}. "
     share = results.number("metric", "dz_dmu_near", "share_of_pairs")
     time = "up_to_0.5_us"
     pairs = results.number("decorrelation", "pearson_r", time, "linear")
@@ -167,10 +171,10 @@ def _relations(results: Results) -> list[Comparison]:
             why="How far patches move apart follows from how far the campaign has drifted.",
         ),
         r("R of dz with dx up to 15 nm, before", "figure 7 a", 0.919, ("space_before", "near"),
-          f"{sure}{few} The paper does not say which patches its R is of."),
+          f"{sure('space_before')}{few} The paper does not say which patches its R is of."),
         r("R of dz with dx up to 15 nm, campaign", "figure 7 a", 0.919, ("space", "near"),
-          f"{few} Where PAP6 has gathered, it peaks at the centre of one patch and beside that of "
-          "another 3 nm away, so that neighbours differ more than overlap would have it."),
+          f"{sure('space')}{few} Where PAP6 has gathered, it peaks at the centre of one patch and "
+          "beside that of another 3 nm away, so that neighbours differ more than overlap would have it."),
         _beyond_half_a_patch(results),
         Comparison(
             name="R of dz with time within histories", where="figure 7 b, c", paper=0.81,

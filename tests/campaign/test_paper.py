@@ -218,6 +218,17 @@ def test_a_decorrelation_time_agrees_where_its_interval_holds_the_papers(stage, 
     assert told(0.2, 0.6).sentence.endswith("Short.")
 
 
+@pytest.mark.parametrize("stage", ["space_before", "space"])
+def test_an_r_in_space_that_is_missed_says_how_sure_it_is(stage):
+    found = {"near": {"pearson_means": 0.9, "pearson_pairs": 0.5}, "interval_of_near": [0.85, 0.94]}
+    when = "before" if stage == "space_before" else "campaign"
+    for interval, told in (([0.85, 0.94], True), (None, False)):
+        results = Results(**{stage: found | {"interval_of_near": interval}})
+        by_name = {each.name: each for each in comparisons(results)}
+        sentence = by_name[f"R of dz with dx up to 15 nm, {when}"].sentence
+        assert ("95 % interval is 0.85 to 0.94" in sentence) is told
+
+
 @pytest.mark.parametrize(
     ("stage", "name"),
     [("evaluation", "MARE before the campaign"), ("metric", "MARE in the campaign")],
