@@ -174,7 +174,8 @@ def _relations(results: Results) -> list[Comparison]:
           f"{sure('space_before')}{few} The paper does not say which patches its R is of."),
         r("R of dz with dx up to 15 nm, campaign", "figure 7 a", 0.919, ("space", "near"),
           f"{sure('space')}{few} Where PAP6 has gathered, it peaks at the centre of one patch and "
-          "beside that of another 3 nm away, so that neighbours differ more than overlap would have it."),
+          "beside that of another 3 nm away, so that neighbours differ more than overlap "
+          "would have it."),
         _beyond_half_a_patch(results),
         Comparison(
             name="R of dz with time within histories", where="figure 7 b, c", paper=0.81,
