@@ -34,7 +34,9 @@ def test_the_continuum_benchmark_ends_in_one_json_object_with_its_promised_keys(
     assert errors[0] < 0.02
     assert errors[0] < 0.6 * errors[1] < 0.36 * errors[2]
     assert 0 < result["roofline"]["fraction_of_roof"] < 1
-    assert 0 < result["noise"]["noise_share_of_step"] < 1
+    noise = result["noise"]
+    with_noise, without = (noise[f"ms_per_step_{name}_noise"] for name in ("with", "without"))
+    assert noise["noise_share_of_step"] == pytest.approx(1 - without / with_noise)
     memory = result["memory"]
     assert memory["imports_gb"] < memory["peak_resident_gb"] < 1.2
     assert result["output"]["snapshot_mb"] > 14 * 600**2 * 4 / 1e6 * 0.9
