@@ -276,7 +276,7 @@ def test_a_slot_on_which_different_jobs_keep_failing_is_cordoned(folder):
         run_all(pool, [failing(1), spec_of(folder, 9), failing(2), failing(3)])
         assert pool.cordoned == {}
         pool.start(failing(4))
-        pool.start(spec_of(folder, 5))
+        pool.start(spec_of(folder, 5, engine="command", seed=1))  # lasts until the slot is cordoned
         ended = []
         until(lambda: ended.extend(pool.poll(1.0)) or len(ended) == 2)
         assert [completion.failure for completion in ended] == ["crash", "node-lost"]
