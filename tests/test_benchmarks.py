@@ -36,6 +36,7 @@ def test_the_continuum_benchmark_ends_in_one_json_object_with_its_promised_keys(
     assert 0 < result["roofline"]["fraction_of_roof"] < 1
     noise = result["noise"]
     with_noise, without = (noise[f"ms_per_step_{name}_noise"] for name in ("with", "without"))
+    assert min(with_noise, without) > 0
     assert noise["noise_share_of_step"] == pytest.approx(1 - without / with_noise)
     memory = result["memory"]
     assert memory["imports_gb"] < memory["peak_resident_gb"] < 1.2
