@@ -6,7 +6,6 @@ autocorrelation of the embedding, whose times `relaxation` fits. Intervals come 
 whose blocks are whole histories, the only samples that are independent.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from campaign.analysis.bootstrap import central_interval, resampled_weights
 from campaign.analysis.histories import HistoryError
 from campaign.analysis.relaxation import Relaxation, fit_relaxation, integrated_time_us
 from campaign.analysis.workers import shown
@@ -186,15 +186,14 @@ def decorrelation_times(
         )
     if not _plateau(curve, np.ones(histories)) > 0:
         raise HistoryError("the histories are all alike, so that nothing comes apart in time")
-    generator = np.random.Generator(np.random.Philox(key=seed))
     found = _times(curve, np.ones(histories))
     samples = np.array(
         [
             _times(curve, weight, two=found.two).values
-            for weight in _resampled(generator, histories, resamples)
+            for weight in resampled_weights(histories, resamples, seed)
         ]
     )
-    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
+    low, high = central_interval(samples)
     fitted, slow, share, integrated, plateau, offset = (
         Estimate(value=float(v), low=float(a), high=float(b))
         for v, a, b in zip(found.values, low, high, strict=True)
@@ -214,25 +213,15 @@ def rise_with_interval(
     curve: DistanceCurve, *, resamples: int = 400, seed: int = 0
 ) -> tuple[Array, Array, Array]:
     """msd / P at each lag, with the bounds of its 95 % interval from resampled histories."""
-    generator = np.random.Generator(np.random.Philox(key=seed))
     histories = len(curve.square)
-    samples = [_rise(curve, weight) for weight in _resampled(generator, histories, resamples)]
-    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
+    samples = [_rise(curve, weight) for weight in resampled_weights(histories, resamples, seed)]
+    low, high = central_interval(np.array(samples))
     return _rise(curve, np.ones(histories)), low, high
 
 
 def _rise(curve: DistanceCurve, weight: Array) -> Array:
     """msd / P, each history counted `weight` times."""
     return np.asarray(weight @ curve.square / weight.sum() / _plateau(curve, weight))
-
-
-def _resampled(generator: np.random.Generator, histories: int, count: int) -> Iterator[Array]:
-    """How often each history is drawn, for `count` resamples of at least two different ones."""
-    while count:
-        weight = np.bincount(generator.integers(histories, size=histories), minlength=histories)
-        if np.count_nonzero(weight) > 1:
-            count -= 1
-            yield weight.astype(np.float64)
 
 
 def _plateau(curve: DistanceCurve, weight: Array) -> float:

@@ -11,6 +11,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from campaign.analysis.bootstrap import central_interval, resampled_weights
 from ml.metric.checks import Relation, relation_of_sums
 
 Array = NDArray[np.float64]
@@ -42,22 +43,22 @@ class PairSums:
         r = (n * xz - x * z) / np.sqrt(spread) if n > 1 and spread > 0 else float("nan")
         return self._relation(self._by_bin, float(r))
 
+    @staticmethod
     def interval_of_means(
-        self, blocks: Sequence["PairSums"], *, resamples: int = 400, seed: int = 0
+        blocks: Sequence["PairSums"], *, resamples: int = 400, seed: int = 0
     ) -> tuple[float, float] | None:
-        """95 % interval of `pearson_means` where `blocks`, of the same bins, are drawn anew.
+        """95 % interval of `pearson_means` of the sum of `blocks`, of the same bins, drawn anew.
 
         None with fewer than FEWEST_BLOCKS of them.
         """
         if len(blocks) < FEWEST_BLOCKS:
             return None
         by_block = np.array([block._by_bin for block in blocks])
-        generator = np.random.Generator(np.random.Philox(key=seed))
-        found = []
-        for _ in range(resamples):
-            drawn = by_block[generator.integers(len(blocks), size=len(blocks))].sum(axis=0)
-            found.append(self._relation(drawn, float("nan")).pearson_means)
-        low, high = np.nanpercentile(found, [2.5, 97.5])
+        found = [
+            blocks[0]._relation(np.tensordot(weight, by_block, 1), float("nan")).pearson_means
+            for weight in resampled_weights(len(blocks), resamples, seed)
+        ]
+        low, high = central_interval(np.array(found))
         return float(low), float(high)
 
     def __iadd__(self, other: "PairSums") -> "PairSums":

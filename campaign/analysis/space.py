@@ -56,5 +56,5 @@ def relation_in_space(snapshots: Iterable[EmbeddedSnapshot], side_nm: float) -> 
         )
     return RelationInSpace(
         relation=SpatialRelation(near=near.relation(), far=far.relation(), apart=apart.relation()),
-        interval_of_near=near.interval_of_means(list(blocks.values())),
+        interval_of_near=PairSums.interval_of_means(list(blocks.values())),
     )
