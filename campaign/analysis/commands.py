@@ -39,8 +39,8 @@ from campaign.report_figures import coverage_figure, coverage_numbers
 from campaign.run_folder import read_state
 from continuum.atomic_file import atomic_path
 from ml.encoder import load_encoder
-from ml.metric.checks import HALF_DIAGONAL_NM
 from ml.metric.figures_of_checks import draw_relation_to_space
+from ml.metric.pairs_in_space import HALF_DIAGONAL_NM
 
 
 @click.group()

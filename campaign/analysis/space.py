@@ -9,7 +9,8 @@ import numpy as np
 
 from campaign.analysis.embedding import AnalysisError, EmbeddedSnapshot
 from campaign.analysis.pair_sums import PairSums
-from ml.metric.checks import HALF_DIAGONAL_NM, HALF_PATCH_NM, SpatialRelation
+from ml.metric.checks import SpatialRelation
+from ml.metric.pairs_in_space import HALF_DIAGONAL_NM, HALF_PATCH_NM
 
 LONGEST_NM = 60.0
 BIN_NM = 1.0

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from ml.metric.criteria import Vectors, finite_or_none
 from ml.metric.pair_distances import PointCloud
 from ml.metric.pair_statistics import PairCounts
+from ml.metric.pairs_in_space import HALF_DIAGONAL_NM, HALF_PATCH_NM, pairs_of_snapshots
 from ml.patch_set import PatchSet
 
-HALF_PATCH_NM = 15.0
-HALF_DIAGONAL_NM = 2**0.5 * HALF_PATCH_NM
 FEWEST_PAIRS = 10
 
 
@@ -126,7 +125,7 @@ def relation_to_space(
     a membrane is unknown, or no two such patches share a snapshot.
     """
     around = np.flatnonzero(patches.central_state >= 0)
-    dx, dz = pairs_of_snapshots(vectors[around], patches.subset(around))
+    dx, dz = distances_within_snapshots(vectors[around], patches.subset(around))
 
     def between(first_nm: float, last_nm: float, bins: int) -> Relation:
         inside = (dx > first_nm) & (dx <= last_nm)
@@ -141,27 +140,13 @@ def relation_to_space(
     )
 
 
-def pairs_of_snapshots(
+def distances_within_snapshots(
     vectors: Vectors, patches: PatchSet
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(dx in nm, dz) of all pairs of patches of one snapshot of one run, minimum image."""
-    if not np.isfinite(patches.side_nm[patches.run]).all():
-        raise ValueError(
-            "distances in space need the side of each membrane: give run folders with their"
-            f" config.resolved.yaml, the sides known are {patches.side_nm.tolist()} nm"
-        )
-    moments = np.stack([patches.run.astype(np.int64), patches.snapshot_index])
-    _, group = np.unique(moments, axis=1, return_inverse=True)
-    order = np.argsort(group.ravel(), kind="stable")
-    starts = np.flatnonzero(np.diff(group.ravel()[order], prepend=-1))
     all_dx, all_dz = [np.empty(0)], [np.empty(0)]
-    for members in np.split(order, starts[1:]):
-        i, j = np.triu_indices(len(members), 1)
-        i, j = members[i], members[j]
-        side = patches.side_nm[patches.run[members[0]]]
-        apart = patches.centre_nm[i] - patches.centre_nm[j]
-        apart -= side * np.round(apart / side)
-        all_dx.append(np.hypot(apart[:, 0], apart[:, 1]))
+    for i, j, dx in pairs_of_snapshots(patches):
+        all_dx.append(dx)
         all_dz.append(np.linalg.norm((vectors[i] - vectors[j]).astype(np.float64), axis=1))
     dx, dz = np.concatenate(all_dx), np.concatenate(all_dz)
     if not len(dx):

@@ -91,7 +91,8 @@ class LossConfig(Section):
 
     `transforms` is how many transformed copies of each patch a batch holds: 5 are those of the
     paper, 7 all symmetries of the square; of fewer, each epoch takes others for each patch. Without
-    a weight of invariance there are none.
+    a weight of invariance there are none. A patch whose nearest other protein is r < 15 nm away
+    counts as an anchor of the label loss by (r / 15 nm) to the power `overlap_exponent`.
     """
 
     weights: LossParts = LossParts()
@@ -99,6 +100,7 @@ class LossConfig(Section):
     scale: Positive = 0.1
     mining: MiningConfig = MiningConfig()
     transforms: Annotated[int, Field(ge=0, le=7)] = 5
+    overlap_exponent: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
     def _something_to_minimise(self) -> Self:

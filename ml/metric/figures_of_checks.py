@@ -5,14 +5,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from ml.metric.checks import (
-    HALF_DIAGONAL_NM,
-    HALF_PATCH_NM,
-    Relation,
-    SimilarPatches,
-    SpatialRelation,
-)
+from ml.metric.checks import Relation, SimilarPatches, SpatialRelation
 from ml.metric.figures import TYPE_COLOURS, drawn
+from ml.metric.pairs_in_space import HALF_DIAGONAL_NM, HALF_PATCH_NM
 from ml.patch_set import CHANNELS, NODES, PatchSet
 
 HALF_SPACING_NM = HALF_PATCH_NM / (NODES - 1)

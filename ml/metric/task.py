@@ -11,6 +11,7 @@ from torch.optim import Adam, Optimizer
 
 from ml.metric.configuration import MetricConfig, metric_identity
 from ml.metric.networks import build_network
+from ml.metric.pairs_in_space import HALF_PATCH_NM, nearest_protein_nm
 from ml.metric.profile_store import profiles_in_store
 from ml.metric.radial_profiles import PROFILE_CHANNELS
 from ml.metric.rotated_views import RotatedViews
@@ -66,6 +67,8 @@ class MetricTask:
         self._profiles = (
             profiles_in_store(patches, config.data.cache) if self._weights.radial > 0 else None
         )
+        exponent = config.loss.overlap_exponent if self._weights.label > 0 else 0.0
+        self._anchor_weight = anchor_weights(patches, exponent) if exponent > 0 else None
         # No other part of the loss looks at them.
         self._transforms = config.loss.transforms if self._weights.invariance > 0 else 0
         self._symmetries = (
@@ -107,6 +110,8 @@ class MetricTask:
         if self._profiles is not None:
             profiles = self.standardisation.apply_to_profiles(self._profiles[index])
             batch["profiles"] = torch.from_numpy(profiles)
+        if self._anchor_weight is not None:
+            batch["anchor_weight"] = torch.from_numpy(self._anchor_weight[index])
         if self._transforms > 0:
             chosen_in = epoch if split == "training" else None
             batch["symmetries"] = torch.from_numpy(self._symmetries_of(index, chosen_in))
@@ -129,7 +134,8 @@ class MetricTask:
             seen = torch.cat((seen, self.images(batch["rotated"])))
         z: Tensor = model(seen)
         views = z.view(-1, len(images), z.shape[1]).transpose(0, 1)  # (B, views, d)
-        return {"z": views, **{name: batch[name] for name in ("kind", "profiles") if name in batch}}
+        compared = ("kind", "profiles", "anchor_weight")
+        return {"z": views, **{name: batch[name] for name in compared if name in batch}}
 
     def images(self, density: Tensor) -> Tensor:
         """(B, 14, 37, 37) nm⁻² as stored to standardised float32, on the same device."""
@@ -142,7 +148,7 @@ class MetricTask:
     def loss(self, outputs: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         z, kind = outputs["z"], outputs["kind"]
         profiles = outputs.get("profiles", z.new_zeros((len(z), PROFILE_CHANNELS, 1)))
-        return metric_loss(z, kind, profiles, self._weights)
+        return metric_loss(z, kind, profiles, self._weights, outputs.get("anchor_weight"))
 
     def epoch_metrics(self, model: nn.Module, epoch: int) -> dict[str, float]:
         return {}
@@ -173,6 +179,17 @@ class MetricTask:
         run = self._patches.run[index].astype(np.uint64)
         keys: NDArray[np.uint64] = self._patches.patch_id[index] ^ (run << np.uint64(48))
         return keys
+
+
+def anchor_weights(patches: PatchSet, exponent: float) -> NDArray[np.float32]:
+    """(N,) weights as anchors of the label loss: see `overlap_exponent` in LossConfig.
+
+    Patches that overlap show the same proteins, near one centre or the other. Pulled to kinds as
+    hard as any, those of two proteins that touch go where a bound RAF would put them, far apart.
+    Raises PatchDataError if the side of a membrane is unknown.
+    """
+    share = np.minimum(nearest_protein_nm(patches) / HALF_PATCH_NM, 1.0)
+    return (share**exponent).astype(np.float32)
 
 
 def task_arguments(config: MetricConfig, task: MetricTask) -> dict[str, Any]:

@@ -37,12 +37,20 @@ class LossWeights:
             raise ValueError("at least one loss weight must be > 0")
 
 
-def label_triplet_loss(z: Tensor, y: Tensor, margin: float = 8.0, mining: Mining = "all") -> Tensor:
+def label_triplet_loss(
+    z: Tensor,
+    y: Tensor,
+    margin: float = 8.0,
+    mining: Mining = "all",
+    anchor_weight: Tensor | None = None,
+) -> Tensor:
     """Equation 2: max(0, α + d(i, j) - d(i, k)) over i != j of one label and k of another.
 
     z (B, d), y (B,). `mining` averages over all such triplets, over the "active" ones (those > 0),
-    or over anchors i with their "hardest" triplet. 0 if the batch holds no triplet.
+    or over anchors i with their "hardest" triplet; in any of them an anchor counts by its weight
+    >= 0 in `anchor_weight` (B,), by default 1. 0 if the batch holds no triplet.
     """
+    weight = z.new_ones(len(y)) if anchor_weight is None else anchor_weight.to(z.dtype)
     distance = pairwise_distance(z)
     same = y[:, None] == y[None, :]
     positive = same & ~torch.eye(len(y), dtype=torch.bool, device=z.device)
@@ -50,12 +58,14 @@ def label_triplet_loss(z: Tensor, y: Tensor, margin: float = 8.0, mining: Mining
         furthest = distance.masked_fill(~positive, -torch.inf).amax(1)
         nearest = distance.masked_fill(same, torch.inf).amin(1)
         anchors = positive.any(1) & ~same.all(1)
-        return _mean((margin + furthest[anchors] - nearest[anchors]).clamp(min=0), None)
+        excess = (margin + furthest[anchors] - nearest[anchors]).clamp(min=0)
+        return _mean(weight[anchors] * excess, weight[anchors].sum())
     excess, active = _excess_over_negatives(margin + distance, distance, same)
+    weight_of = weight[:, None].expand_as(distance)[positive]
     if mining == "active":
-        return _mean(excess[positive], active[positive].sum())
-    triplets = (positive.sum(1) * (~same).sum(1)).sum()
-    return _mean(excess[positive], triplets)
+        return _mean(weight_of * excess[positive], (weight_of * active[positive]).sum())
+    triplets = (weight * positive.sum(1) * (~same).sum(1)).sum()
+    return _mean(weight_of * excess[positive], triplets)
 
 
 def invariance_loss(z: Tensor, margin: float = 1.0, mining: Mining = "all") -> Tensor:
@@ -94,18 +104,23 @@ def proportionality_loss(z: Tensor, profiles: Tensor, scale: float = 0.1) -> Ten
 
 
 def metric_loss(
-    z: Tensor, y: Tensor, profiles: Tensor, weights: LossWeights
+    z: Tensor,
+    y: Tensor,
+    profiles: Tensor,
+    weights: LossWeights,
+    anchor_weight: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Equation 5: the weighted sum, and the unweighted parts that have a weight.
 
-    z (B, T, d) or (B, d) where T = 1; labels and profiles are compared for view 0.
+    z (B, T, d) or (B, d) where T = 1; labels and profiles are compared for view 0, labels with
+    `anchor_weight` as in `label_triplet_loss`.
     """
     seen = z[:, None] if z.ndim == 2 else z
     parts: dict[str, Tensor] = {}
     total = seen.new_zeros(())
     if weights.label > 0:
         parts["label"] = label_triplet_loss(
-            seen[:, 0], y, weights.label_margin, weights.label_mining
+            seen[:, 0], y, weights.label_margin, weights.label_mining, anchor_weight
         )
         total = total + weights.label * parts["label"]
     if weights.invariance > 0:
@@ -139,5 +154,5 @@ def _excess_over_negatives(reach: Tensor, distance: Tensor, same: Tensor) -> tup
 
 def _mean(terms: Tensor, count: Tensor | int | None) -> Tensor:
     """The sum of `terms` over `count` of them (all by default), 0 if there are none."""
-    over = terms.numel() if count is None else count
-    return terms.sum() / torch.as_tensor(over, device=terms.device).clamp(min=1)
+    over = torch.as_tensor(terms.numel() if count is None else count).to(terms)
+    return terms.sum() / over.clamp(min=torch.finfo(over.dtype).tiny)

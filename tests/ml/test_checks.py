@@ -2,16 +2,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from ml.metric.checks import (
-    pairs_of_snapshots,
+    distances_within_snapshots,
     pearson,
     relation,
     relation_to_means,
     relation_to_space,
     similar_and_dissimilar,
 )
-from ml.patch_set import PatchSet
+from ml.metric.pairs_in_space import nearest_protein_nm
+from ml.patch_set import PatchDataError, PatchSet
 
 SIDE_NM = 100.0
 
@@ -53,7 +55,7 @@ def test_pairs_of_snapshots_are_all_pairs_of_one_moment_by_minimum_image():
                 ]
                 expected.append((min(images), np.sqrt(((z[i] - z[j]) ** 2).sum())))
 
-    dx, dz = pairs_of_snapshots(z, patches)
+    dx, dz = distances_within_snapshots(z, patches)
 
     assert len(dx) == 3 * 8 * 7 // 2
     np.testing.assert_allclose(
@@ -70,10 +72,38 @@ def test_runs_with_one_snapshot_number_are_kept_apart():
         side_nm=np.array([SIDE_NM, 3 * SIDE_NM]),
     )
 
-    dx, _ = pairs_of_snapshots(np.zeros((10, 2)), two_runs)
+    dx, _ = distances_within_snapshots(np.zeros((10, 2)), two_runs)
 
     assert len(dx) == 2 * 10
     assert dx[:10].max() <= SIDE_NM / np.sqrt(2)
+
+
+def test_the_nearest_protein_is_that_of_a_tree_over_the_torus():
+    patches = _patches(snapshots=3, slots=20)
+    controls = np.arange(60) % 7 == 0
+    patches = replace(patches, central_state=np.where(controls, -1, 2).astype(np.int8))
+    order = np.random.default_rng(1).permutation(60)
+    patches = patches.subset(order)
+    expected = np.full(60, np.inf)
+    for snapshot in range(3):
+        rows = np.flatnonzero((patches.snapshot_index == snapshot) & (patches.central_state >= 0))
+        tree = cKDTree(patches.centre_nm[rows], boxsize=SIDE_NM)
+        expected[rows] = tree.query(patches.centre_nm[rows], k=2)[0][:, 1]
+
+    np.testing.assert_allclose(nearest_protein_nm(patches), expected, rtol=1e-12)
+
+
+def test_a_protein_alone_in_its_snapshot_has_none_near():
+    patches = _patches(snapshots=4, slots=1)
+
+    assert np.isinf(nearest_protein_nm(patches)).all()
+
+
+def test_without_the_side_of_the_membrane_nothing_is_said_of_what_is_near():
+    unknown = replace(_patches(snapshots=1, slots=4), side_nm=np.array([np.nan]))
+
+    with pytest.raises(PatchDataError, match=r"give run folders with their config\.resolved\.yaml"):
+        nearest_protein_nm(unknown)
 
 
 def test_a_metric_that_is_distance_in_space_correlates_fully_near_and_far():
@@ -90,7 +120,7 @@ def test_a_metric_that_is_distance_in_space_correlates_fully_near_and_far():
     assert found.near.centre.max() == 14.5
     assert found.far.centre.min() == 15.5
     assert found.apart.pearson_pairs == pytest.approx(1)
-    dx, _ = pairs_of_snapshots(inner.centre_nm, inner)
+    dx, _ = distances_within_snapshots(inner.centre_nm, inner)
     for part, first, last in (
         (found.near, 0, 15),
         (found.far, 15, 60),

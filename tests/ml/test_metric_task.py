@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ml.metric.configuration import read_metric_config
+from ml.metric.pairs_in_space import nearest_protein_nm
 from ml.metric.profile_store import profiles_in_store
 from ml.metric.radial_profiles import radial_profiles
 from ml.metric.symmetries import PUBLISHED_SYMMETRIES, apply_symmetry
@@ -140,6 +141,30 @@ def test_the_loss_of_a_batch_is_equation_5_of_its_embeddings(config, preset):
     expected, expected_parts = metric_loss(z, kind, profiles, chosen.loss.as_loss_weights())
     assert total.item() == pytest.approx(expected.item(), rel=1e-5)
     assert parts.keys() == expected_parts.keys()
+
+
+def test_patches_that_overlap_count_less_as_anchors_of_the_label_loss(config):
+    patches = patches_of(config)
+    crowded = replace(patches, centre_nm=patches.centre_nm / 30)
+    chosen = config.model_copy(
+        update={"loss": config.loss.model_copy(update={"overlap_exponent": 2.0})}
+    )
+    task = MetricTask(chosen, crowded)
+    positions = np.arange(task.size("training"))
+    batch = task.load("training", positions, 0)
+    share = np.minimum(nearest_protein_nm(crowded)[task.training_index] / 15, 1)
+    np.testing.assert_allclose(batch["anchor_weight"], share**2, rtol=1e-6)
+    assert (share[crowded.central_state[task.training_index] < 0] == 1).all()
+    assert share.min() < 0.5
+
+    model = task.build().eval()
+    outputs = task.outputs(model, batch)
+    weights = chosen.loss.as_loss_weights()
+    of_all = (outputs["z"], batch["kind"], batch["profiles"], weights)
+    expected, _ = metric_loss(*of_all, batch["anchor_weight"])
+    assert task.loss(outputs)[0].item() == pytest.approx(expected.item(), rel=1e-6)
+    assert expected.item() != pytest.approx(metric_loss(*of_all)[0].item(), rel=1e-5)
+    assert "anchor_weight" not in open_metric_task(config).load("training", positions, 0)
 
 
 def test_a_task_travels_as_plain_values(config):

@@ -1,6 +1,7 @@
 """The losses against slow loops over triplets and pairs, closed forms, and their symmetries."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -20,17 +21,21 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return math.sqrt(sum((float(p) - float(q)) ** 2 for p, q in zip(a, b, strict=True)))
 
 
-def mined(per_anchor: list[list[float]], mining: str) -> float:
+def mined(
+    per_anchor: list[list[float]], mining: str, weights: Sequence[float] | None = None
+) -> float:
     """The mean over triplets, over those > 0, or over anchors with their greatest."""
-    everything = [triplet for anchor in per_anchor for triplet in anchor]
+    of_anchor = [1.0] * len(per_anchor) if weights is None else weights
+    pairs = list(zip(per_anchor, of_anchor, strict=True))
     if mining == "hardest":
-        everything = [max(anchor) for anchor in per_anchor if anchor]
+        pairs = [([max(anchor)], weight) for anchor, weight in pairs if anchor]
     if mining == "active":
-        everything = [triplet for triplet in everything if triplet > 0]
-    return sum(everything) / len(everything) if everything else 0.0
+        pairs = [([t for t in anchor if t > 0], weight) for anchor, weight in pairs]
+    over = sum(weight * len(anchor) for anchor, weight in pairs)
+    return sum(weight * sum(anchor) for anchor, weight in pairs) / over if over else 0.0
 
 
-def slow_label_loss(z, y, margin, mining):
+def slow_label_loss(z, y, margin, mining, weights=None):
     count = len(y)
     return mined(
         [
@@ -44,6 +49,7 @@ def slow_label_loss(z, y, margin, mining):
             for i in range(count)
         ],
         mining,
+        weights,
     )
 
 
@@ -86,6 +92,31 @@ def test_label_loss_is_the_mean_over_its_triplets(mining, margin):
     found = label_triplet_loss(z, y, margin, mining)
 
     assert found.item() == pytest.approx(slow_label_loss(z, y.tolist(), margin, mining), rel=1e-12)
+
+
+@pytest.mark.parametrize("mining", MINING)
+def test_an_anchor_counts_by_its_weight(mining):
+    z, y = embeddings(13, 4), torch.tensor([0, 1, 2, 3, 0, 1, 2, 0, 1, 1, 0, 3, 1])
+    weights = torch.rand(13, generator=torch.Generator().manual_seed(5)) * 0.1
+    weights[3] = 0.0
+
+    found = label_triplet_loss(z, y, 2.0, mining, weights)
+
+    expected = slow_label_loss(z, y.tolist(), 2.0, mining, weights.tolist())
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+    ones = label_triplet_loss(z, y, 2.0, mining, torch.ones(13))
+    assert ones.item() == label_triplet_loss(z, y, 2.0, mining).item()
+
+
+@pytest.mark.parametrize("mining", MINING)
+def test_where_no_anchor_counts_the_label_loss_is_nought(mining):
+    z = embeddings(6, 4).requires_grad_()
+
+    found = label_triplet_loss(z, torch.arange(6) % 2, 2.0, mining, torch.zeros(6))
+    found.backward()
+
+    assert found.item() == 0.0
+    assert not z.grad.any()
 
 
 @pytest.mark.parametrize("mining", MINING)
