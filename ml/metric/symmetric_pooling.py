@@ -85,8 +85,8 @@ def _highest(nodes: Tensor, sizes: list[int]) -> Tensor:
 def ring_numbers(side: int) -> NDArray[np.int64]:
     """(side, side), side odd: which ring each node lies in, counted from the centre.
 
-    Within 3 nodes of the centre every distance is a ring of its own: so near is a RAF to the RAS
-    that it is bound to, and no other RAS. Further out distances are rounded half up.
+    Within 3 nodes of the centre, the hole of the central protein and its like, every distance is a
+    ring of its own. Further out distances are rounded half up.
     """
     row, column = np.mgrid[:side, :side] - side // 2
     square = row**2 + column**2

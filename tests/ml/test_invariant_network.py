@@ -135,7 +135,7 @@ def test_pooling_gives_the_mean_and_the_maximum_of_each_ring(side):
     for row in range(side):
         for column in range(side):
             distance = math.hypot(row - middle, column - middle)
-            ring = rings.setdefault(distance if distance < 6 else int(distance + 0.5), [])
+            ring = rings.setdefault(distance if distance < 3 else int(distance + 0.5), [])
             ring.append(x[:, :, row, column])
 
     pooled = RingPooling(side).double()(x).view(2, 3, 2, len(rings))
