@@ -216,6 +216,9 @@ def test_a_decorrelation_time_agrees_where_its_interval_holds_the_papers(stage, 
     assert "shorter than every mode" in told(0.2, 0.34).sentence
     assert "shorter than every mode" not in told(0.2, 0.36).sentence
     assert told(0.2, 0.6).sentence.endswith("Short.")
+    assert not told(0.04, 7.0, value=0.07).agrees
+    assert "0.04 to 7.00 µs: so little of dz relaxes so fast" in told(0.04, 7.0).sentence
+    assert "so little of dz" not in told(0.2, 0.6).sentence
 
 
 @pytest.mark.parametrize("stage", ["space_before", "space"])
