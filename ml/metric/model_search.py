@@ -240,7 +240,7 @@ def with_choices(config: MetricConfig, choices: Mapping[str, Any]) -> MetricConf
     )
     network = architecture(choices["architectures"], choices["dimension"])
     if network.kind == config.network.kind == "invariant":
-        network = network.model_copy(update={"widths": config.network.widths})
+        network = config.network.model_copy(update={"dimension": choices["dimension"]})
     return config.model_copy(update={"loss": loss, "network": network})
 
 

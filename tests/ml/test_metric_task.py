@@ -138,7 +138,11 @@ def test_the_loss_of_a_batch_is_equation_5_of_its_embeddings(config, preset):
     z = torch.stack([model(torch.from_numpy(apply_symmetry(images, g).copy())) for g in used], 1)
     profiles = torch.from_numpy(radial_profiles(images))
     kind = torch.from_numpy(task.patches.kind[task.training_index].astype(np.int64))
-    expected, expected_parts = metric_loss(z, kind, profiles, chosen.loss.as_loss_weights())
+    share = np.minimum(nearest_protein_nm(task.patches)[task.training_index] / 15, 1)
+    anchor_weight = torch.from_numpy(share**chosen.loss.overlap_exponent)
+    expected, expected_parts = metric_loss(
+        z, kind, profiles, chosen.loss.as_loss_weights(), anchor_weight
+    )
     assert total.item() == pytest.approx(expected.item(), rel=1e-5)
     assert parts.keys() == expected_parts.keys()
 

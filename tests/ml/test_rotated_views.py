@@ -57,7 +57,13 @@ def test_the_loss_compares_each_patch_with_its_view(task):
     total, parts = task.loss(task.outputs(model, batch))
     z = torch.stack([model(task.images(batch[name])) for name in ("density", "rotated")], 1)
     weights = read_metric_config("invariant", ["loss.weights.invariance=2", "loss.transforms=1"])
-    expected, _ = metric_loss(z, batch["kind"], batch["profiles"], weights.loss.as_loss_weights())
+    expected, _ = metric_loss(
+        z,
+        batch["kind"],
+        batch["profiles"],
+        weights.loss.as_loss_weights(),
+        batch["anchor_weight"],
+    )
     assert total.item() == pytest.approx(expected.item(), rel=1e-6)
     assert parts["invariance"] > 0
 
